@@ -1,0 +1,146 @@
+"""The engine's ends of an instance's pipes: one place to send, to wait and to read, for one thread at a time.
+
+Theory of operation
+-------------------
+Four things can happen while an invocation runs, and one poll() waits for all of them: a reply comes, output
+comes, the process ends (its pidfd becomes readable), or time passes. All descriptors do not block.
+
+The engine keeps a read end of the request pipe open itself. So a write to an instance that died goes nowhere
+instead of raising SIGPIPE, which would end a host that has the signal at its default.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import sys
+import termios
+from typing import Final
+
+from engine.clock import NS_PER_MS, NS_PER_S
+from engine.logring import LogRing, LogTail
+from engine.protocol import Decoder, Frame
+
+REPLY: Final = 1
+OUTPUT: Final = 2
+EXIT: Final = 4
+WRITABLE: Final = 8
+
+_READ_BYTES: Final = 65536  # one pipe full
+
+
+class Channel:
+    """The pipes of one instance. Owns its descriptors; close() gives them back."""
+
+    def __init__(
+        self, *, pidfd: int, request_fd: int, request_read_fd: int, reply_fd: int, log_fd: int, log_bytes: int
+    ) -> None:
+        self.pidfd = pidfd
+        self._request_fd = request_fd
+        self._request_read_fd = request_read_fd
+        self._reply_fd = reply_fd
+        self._log_fd = log_fd
+        for fd in (request_fd, reply_fd, log_fd):
+            os.set_blocking(fd, False)
+        self._flags = {reply_fd: REPLY, log_fd: OUTPUT, pidfd: EXIT, request_fd: WRITABLE}
+        self._poll = select.poll()
+        for fd in (reply_fd, log_fd, pidfd):
+            self._poll.register(fd, select.POLLIN)
+        self._decoder = Decoder()
+        self._unsent = memoryview(b"")
+        self._available = bytearray(4)
+        self.log = LogRing(log_bytes)
+
+    def send(self, data: bytes) -> None:
+        """Write *data*, now as far as it fits, the rest while wait() is called."""
+        self._unsent = memoryview(data)
+        self._write()
+        if self._unsent:
+            self._poll.register(self._request_fd, select.POLLOUT)
+
+    def wait(self, timeout_ns: int) -> int:
+        """Wait for something to happen, at most *timeout_ns*; return REPLY, OUTPUT, EXIT and WRITABLE as flags."""
+        whole_ms, rest_ns = divmod(max(0, timeout_ns), NS_PER_MS)
+        if whole_ms == 0 and rest_ns:
+            # poll() counts in milliseconds and rounds up. The last part of one is waited out exactly; a reply that
+            # comes within it is found by the look that follows.
+            select.select((), (), (), rest_ns / NS_PER_S)
+        ready = 0
+        for fd, _ in self._poll.poll(whole_ms):
+            ready |= self._flags[fd]
+        if ready & WRITABLE:
+            self._write()
+            if not self._unsent:
+                self._poll.unregister(self._request_fd)
+            ready &= ~WRITABLE
+        return ready
+
+    def receive(self) -> list[Frame]:
+        """Return the frames that have come.
+
+        Raises:
+            ProtocolError: Something came that is no frame.
+        """
+        try:
+            data = os.read(self._reply_fd, _READ_BYTES)
+        except BlockingIOError:
+            return []
+        if not data:
+            self._ignore(self._reply_fd)
+            return []
+        return self._decoder.feed(data)
+
+    def read_output(self) -> None:
+        """Take one pipe full of output into the log."""
+        try:
+            data = os.read(self._log_fd, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self.log.feed(data)
+        else:
+            self._ignore(self._log_fd)  # closed by everybody who had it: nothing more will come
+
+    def read_pending_output(self) -> None:
+        """Take all output that was written before now, and not what a helper goes on writing meanwhile."""
+        pending = self._pending_output_bytes()
+        while pending > 0:
+            try:
+                data = os.read(self._log_fd, min(pending, _READ_BYTES))
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            self.log.feed(data)
+            pending -= len(data)
+
+    def discard_output(self) -> None:
+        """Forget what was written while nobody asked: it belongs to no invocation."""
+        self.read_pending_output()
+        self.log.clear()
+
+    def take_log(self) -> LogTail:
+        """Return the newest output since the last take, and start over."""
+        return self.log.take()
+
+    def close(self) -> None:
+        """Give every descriptor back."""
+        for fd in (self.pidfd, self._request_fd, self._request_read_fd, self._reply_fd, self._log_fd):
+            os.close(fd)
+
+    def _write(self) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self._request_fd, self._unsent) :]
+        except BlockingIOError:
+            pass
+
+    def _pending_output_bytes(self) -> int:
+        fcntl.ioctl(self._log_fd, termios.FIONREAD, self._available)
+        return int.from_bytes(self._available, sys.byteorder)
+
+    def _ignore(self, fd: int) -> None:
+        # A pipe at its end is readable for ever: poll() would return at once again and again.
+        if self._flags.pop(fd, None) is not None:
+            self._poll.unregister(fd)

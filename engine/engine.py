@@ -1,0 +1,340 @@
+"""The facade: everything that a host program does with an engine.
+
+Theory of operation
+-------------------
+The thread that calls invoke() takes an idle instance from the function's pool, or starts one, and waits itself.
+submit() does the same on a thread of a pool. One more thread, started when there is something to release, kills
+instances that nobody used for a while. No other thread runs, no signal handler is installed.
+
+An engine belongs to the process that made it. A forked copy of it refuses every use and touches nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from engine import platform
+from engine.clock import NS_PER_S, monotonic_ns, ns_from_seconds
+from engine.errors import EngineClosedError, UnsupportedPlatformError
+from engine.events import EventLog
+from engine.instance import Instance
+from engine.invocation import Invocation
+from engine.launch import Zygote
+from engine.model import Function, normal_runtime
+from engine.payload import encode_event
+from engine.pool import Pool
+from engine.result import Result
+from engine.runtimes import Interpreter, Runtimes
+from engine.staging import Staging
+from engine.workspace import Workspace
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # 3.10 has none; mypy brings it
+
+StartMethod = Literal["fork", "spawn"]
+
+_SUBMIT_THREADS: Final = 32
+_BILLING_STEPS_MS: Final = (1, 100, 1000)
+
+
+class Engine:
+    """Runs functions, each in child interpreters of its own. Thread-safe; a context manager.
+
+    Args:
+        runtimes: Paths of interpreters by label, before anything that is found by itself.
+        billing_step_ms: 1, or 100 or 1000 to reproduce older bills.
+        log_bytes: How many of the newest bytes of output a result carries.
+        idle_timeout_s: How long an instance may be idle before it is released, in seconds.
+        max_instances: How many instances one function may have; further calls wait for one.
+        start_method: ``fork`` from a warmed interpreter, or ``spawn`` a fresh one. A function whose variables act
+            when an interpreter starts (PYTHON*, LD_* and the like) is spawned in any case.
+        logger: A structlog logger for the engine's events; without one they are written only where the host has
+            configured structlog.
+
+    Raises:
+        UnsupportedPlatformError: Not Linux, or a kernel without pidfds.
+        ValueError: An argument cannot work as given.
+    """
+
+    def __init__(
+        self,
+        *,
+        runtimes: Mapping[str, str | os.PathLike[str]] | None = None,
+        billing_step_ms: int = 1,
+        log_bytes: int = 4096,
+        idle_timeout_s: float = 60.0,
+        max_instances: int = 16,
+        start_method: StartMethod = "fork",
+        logger: Any = None,
+    ) -> None:
+        _check_platform()
+        _check_arguments(billing_step_ms, log_bytes, idle_timeout_s, max_instances, start_method)
+        self.runtimes: Final = Runtimes(runtimes)
+        self._billing_step_ms = billing_step_ms
+        self._log_bytes = log_bytes
+        self._idle_timeout_ns = ns_from_seconds(idle_timeout_s)
+        self._max_instances = max_instances
+        self._start_method = start_method
+        self._events = EventLog(logger)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pools: dict[Function, Pool] = {}
+        self._zygotes: dict[Interpreter, Zygote] = {}
+        self._executor: ThreadPoolExecutor | None = None
+        self._idle_thread: threading.Thread | None = None
+        self._wake_idle_thread = threading.Event()
+        self._workspace = Workspace()
+        self._staging = Staging(self._workspace.root)
+        self._finalizer = weakref.finalize(self, _abandon, self._pid, self._zygotes, self._workspace)
+
+    def invoke(self, function: Function, event: object, *, request_id: str | None = None) -> Result:
+        """Run *function* once with *event* and return its result.
+
+        Args:
+            function: What to run.
+            event: Any JSON value; bytes are taken for JSON text as it is.
+            request_id: Id of this invocation; a random UUID by default.
+
+        Raises:
+            InvalidEventError: The event is not JSON, or over 6 MiB.
+            InvalidFunctionError: The code cannot be used as it is on disk.
+            RuntimeNotFoundError: There is no interpreter for the function's runtime.
+            InstanceStartError: An interpreter could not be started.
+            EngineClosedError: The engine was closed, perhaps while this call was waiting.
+        """
+        self._check_usable()
+        text = encode_event(event)
+        pool = self._pools.get(function) or self._add_pool(function)
+        if request_id is None:
+            request_id = _new_request_id()
+        instance = self._idle_instance(function, pool)
+        is_cold = instance is None
+        if instance is None:
+            instance = self._start_instance(function, pool, request_id)
+        invocation = Invocation(instance, request_id, is_cold=is_cold, billing_step_ms=self._billing_step_ms)
+        try:
+            result = invocation.run(text)
+        except BaseException:
+            # KeyboardInterrupt among others: an instance whose invocation has no end cannot serve another one.
+            self._end(pool, instance, "interrupted", request_id)
+            raise
+        if not invocation.survived:
+            self._bury(pool, instance, result.status.value, request_id)
+        elif not pool.release(instance):
+            self._end(pool, instance, "outdated", request_id)
+        else:
+            self._watch_idle()
+        if self._closed:
+            raise EngineClosedError("the engine was closed while the function ran")
+        self._events.invocation_finished(instance, result)
+        return result
+
+    def submit(self, function: Function, event: object, *, request_id: str | None = None) -> Future[Result]:
+        """Do the same as invoke() on another thread, and return a future of the result at once.
+
+        Raises:
+            EngineClosedError: The engine was closed.
+        """
+        self._check_usable()
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(_SUBMIT_THREADS, thread_name_prefix="fgengine-submit")
+            return self._executor.submit(self.invoke, function, event, request_id=request_id)
+
+    def map(self, function: Function, events: Iterable[object]) -> Iterator[Result]:
+        """Yield the result of *function* for each of *events*, in their order, one after the other."""
+        for event in events:
+            yield self.invoke(function, event)
+
+    def warm_up(self, runtimes: Iterable[str]) -> None:
+        """Start what instances of *runtimes* are started from, so that the first invocation need not.
+
+        Raises:
+            RuntimeNotFoundError: There is no interpreter for one of them.
+            InstanceStartError: An interpreter could not be started.
+        """
+        self._check_usable()
+        for runtime in runtimes:
+            self._zygote_for(self.runtimes.find(normal_runtime(runtime)))
+
+    def release_idle(self) -> None:
+        """Kill every idle instance now; the next invocation of their functions is a cold start."""
+        self._check_usable()
+        self._release_idle_since(monotonic_ns() + NS_PER_S)
+
+    def close(self) -> None:
+        """Kill everything that the engine started, and wait until all of it is gone. Idempotent."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            already, self._closed = self._closed, True
+        if already:
+            return
+        self._wake_idle_thread.set()
+        for pool in list(self._pools.values()):
+            for instance in pool.close():
+                self._end(pool, instance, "closed")
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        for pool in list(self._pools.values()):
+            pool.wait_until_unused()
+        if self._idle_thread is not None:
+            self._idle_thread.join()
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise EngineClosedError("the engine is closed")
+        if os.getpid() != self._pid:
+            raise EngineClosedError("this process is a forked copy of the engine's: make an Engine of its own here")
+
+    def _add_pool(self, function: Function) -> Pool:
+        if not isinstance(function, Function):
+            raise TypeError(f"function must be an engine.Function, not {type(function).__name__}")
+        self.runtimes.find(function.runtime)  # a missing interpreter is told before a large archive is unpacked
+        staged = self._staging.stage(function)
+        with self._lock:
+            if self._closed:
+                raise EngineClosedError("the engine is closed")
+            return self._pools.setdefault(function, Pool(staged, self._max_instances))
+
+    def _idle_instance(self, function: Function, pool: Pool) -> Instance | None:
+        """Return an idle instance that can be used, or None when one may be started."""
+        if not pool.staged.is_current():
+            for outdated in pool.renew(self._staging.stage(function)):
+                self._end(pool, outdated, "outdated")
+        while (instance := pool.acquire()) is not None:
+            if instance.is_usable():
+                return instance
+            self._end(pool, instance, "unusable")
+        return None
+
+    def _start_instance(self, function: Function, pool: Pool, request_id: str) -> Instance:
+        try:
+            zygote = self._zygote_for(self.runtimes.find(function.runtime))
+            home = self._workspace.home_for(pool.staged.root)
+            method = "spawn" if platform.acts_at_start(function) else self._start_method
+            instance = Instance(function, pool.staged, home, zygote, method=method, log_bytes=self._log_bytes)
+        except BaseException:
+            pool.given_up()
+            raise
+        pool.added(instance)
+        self._events.instance_started(instance, request_id)
+        return instance
+
+    def _zygote_for(self, interpreter: Interpreter) -> Zygote:
+        with self._lock:
+            zygote = self._zygotes.get(interpreter)
+            if zygote is not None and not zygote.is_alive():
+                zygote.close()
+                zygote = None
+            if zygote is None:
+                if self._closed:
+                    raise EngineClosedError("the engine is closed")
+                zygote = self._zygotes[interpreter] = Zygote(interpreter)
+            return zygote
+
+    def _end(self, pool: Pool, instance: Instance, reason: str, request_id: str | None = None) -> None:
+        """Kill an instance that cannot or need not go on."""
+        instance.kill()
+        self._bury(pool, instance, reason, request_id)
+
+    def _bury(self, pool: Pool, instance: Instance, reason: str, request_id: str | None = None) -> None:
+        """Let go of an instance that was killed and reaped."""
+        pool.remove(instance)
+        instance.close()
+        self._events.instance_killed(instance, reason, request_id)
+
+    def _watch_idle(self) -> None:
+        if self._idle_thread is None:
+            with self._lock:
+                if self._idle_thread is None and not self._closed:
+                    # Held weakly: an engine that nobody holds any more must not be kept by its own thread.
+                    arguments = (weakref.WeakMethod(self._release_due), self._wake_idle_thread, self._idle_timeout_ns)
+                    self._idle_thread = threading.Thread(
+                        target=_release_idle_for_ever, args=arguments, name="fgengine-idle", daemon=True
+                    )
+                    self._idle_thread.start()
+
+    def _release_idle_since(self, idle_before_ns: int) -> None:
+        for pool in list(self._pools.values()):
+            for instance in pool.expire(idle_before_ns):
+                self._end(pool, instance, "idle")
+
+    def _release_due(self) -> int:
+        """Release what was idle for too long; return the time until the next one is due, in nanoseconds."""
+        now = monotonic_ns()
+        self._release_idle_since(now - self._idle_timeout_ns)
+        idle_since = [pool.oldest_idle_ns() for pool in list(self._pools.values())]
+        oldest = min((each for each in idle_since if each is not None), default=now)
+        return max(0, oldest + self._idle_timeout_ns - now)
+
+
+def _release_idle_for_ever(
+    release_due: weakref.WeakMethod[Callable[[], int]], wake: threading.Event, timeout_ns: int
+) -> None:
+    """Sleep until an instance is due, release it, and so on; an instance that comes later is due later."""
+    wait_ns = timeout_ns
+    while not wake.wait(wait_ns / NS_PER_S):
+        release = release_due()
+        if release is None:
+            return
+        wait_ns = release()
+        del release
+
+
+def _abandon(owner_pid: int, zygotes: dict[Interpreter, Zygote], workspace: Workspace) -> None:
+    """End what an engine holds; also called when the engine was forgotten, or the host exits."""
+    if os.getpid() != owner_pid:
+        return
+    for zygote in zygotes.values():
+        zygote.close()
+    zygotes.clear()
+    workspace.close()
+
+
+def _new_request_id() -> str:
+    """Return a random UUID of version 4; uuid.uuid4() takes four times as long."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def _check_platform() -> None:
+    if sys.platform != "linux":
+        raise UnsupportedPlatformError(f"fgengine runs on Linux only, not on {sys.platform}")
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError) as error:
+        raise UnsupportedPlatformError(f"fgengine needs pidfds, Linux 5.3 or newer: {error}") from error
+
+
+def _check_arguments(
+    billing_step_ms: int, log_bytes: int, idle_timeout_s: float, max_instances: int, method: str
+) -> None:
+    if billing_step_ms not in _BILLING_STEPS_MS:
+        raise ValueError(f"billing_step_ms must be one of {_BILLING_STEPS_MS}: {billing_step_ms!r}")
+    if log_bytes < 1:
+        raise ValueError(f"log_bytes must be at least 1: {log_bytes!r}")
+    if not 0 < idle_timeout_s <= threading.TIMEOUT_MAX:
+        raise ValueError(f"idle_timeout_s must be above 0: {idle_timeout_s!r}")
+    if max_instances < 1:
+        raise ValueError(f"max_instances must be at least 1: {max_instances!r}")
+    if method not in ("fork", "spawn"):
+        raise ValueError(f"start_method must be 'fork' or 'spawn': {method!r}")

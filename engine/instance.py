@@ -1,0 +1,173 @@
+"""One child interpreter that serves one function, from its start to its death.
+
+An instance belongs to one thread at a time: the pool hands it out and takes it back. It is killed and reaped
+by that thread; others may only signal it (see ``Instance.doom``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from engine import platform, proc, protocol
+from engine.channel import EXIT, REPLY
+from engine.clock import monotonic_ns
+from engine.errors import EngineError
+from engine.launch import ExitReport, Zygote
+from engine.lifecycle import Event, State, next_state
+from engine.logring import LogTail
+from engine.memory import BYTES_PER_MB, MemoryMeter
+from engine.model import Credentials, Function
+from engine.staging import StagedFunction
+from engine.supervisor import Ended, Verdict, watch
+
+_TOKEN_BYTES: Final = 8
+
+
+class Instance:
+    """A started interpreter with its pipes and its memory meter. Not thread-safe.
+
+    Attributes:
+        pid: Its process.
+        function: What it serves.
+        staged: The code it was started with.
+        state: Where it is in its life; only the transition table moves it.
+        idle_since_ns: When it was last used, on the monotonic clock.
+    """
+
+    def __init__(
+        self, function: Function, staged: StagedFunction, home: str, zygote: Zygote, *, method: str, log_bytes: int
+    ) -> None:
+        """Start the interpreter and tell it what it serves; nothing of the function runs yet.
+
+        Args:
+            function: What it will serve.
+            staged: Where its code is.
+            home: Its working directory.
+            zygote: Who starts it.
+            method: ``fork`` or ``spawn``.
+            log_bytes: How much of its output is kept.
+
+        Raises:
+            InstanceStartError: The interpreter could not be started.
+        """
+        environment = platform.environment(function, staged.root, home)
+        process = zygote.start(method, environment, log_bytes)
+        self.function = function
+        self.staged = staged
+        self.pid = process.pid
+        self.state = State.STARTING
+        self.idle_since_ns = 0
+        self._zygote = zygote
+        self._channel = process.channel
+        self._limit_bytes = function.memory_mb * BYTES_PER_MB
+        self._meter = MemoryMeter(process.pid, self._limit_bytes)
+        self._channel.send(protocol.encode(_settings(function, staged, home, environment)))
+
+    def load(self, request_id: str, timeout_ns: int) -> Verdict:
+        """Import the handler's module."""
+        return self._call("load", request_id, timeout_ns)
+
+    def initialize(self, request_id: str, timeout_ns: int) -> Verdict:
+        """Run the initializer."""
+        return self._call("initialize", request_id, timeout_ns)
+
+    def open_for_requests(self) -> None:
+        """Count the start as finished: load, and the initializer if there is one, have answered well."""
+        self.state = next_state(self.state, Event.READY)
+
+    def invoke(self, request_id: str, event: bytes, timeout_ns: int) -> Verdict:
+        """Run the handler once with the JSON text *event*."""
+        self.state = next_state(self.state, Event.INVOKE)
+        verdict = self._call("invoke", request_id, timeout_ns, event)
+        if verdict.ended is Ended.REPLIED:
+            self.state = next_state(self.state, Event.REPLY)
+        return verdict
+
+    def is_usable(self) -> bool:
+        """Whether an idle instance can take a request; output that nobody waited for is forgotten.
+
+        One that has something to say while nobody asked it has broken the protocol, and is of no more use.
+        """
+        ready = self._channel.wait(0)
+        if ready & (EXIT | REPLY):
+            return False
+        if ready:
+            self._channel.discard_output()
+        return True
+
+    def take_log(self) -> LogTail:
+        """Return the newest output up to now, and start over."""
+        self._channel.read_pending_output()
+        return self._channel.take_log()
+
+    def doom(self) -> None:
+        """Send SIGKILL to it and nothing more; its own thread finds it dead. For other threads than its own."""
+        proc.kill_tree(self.pid, self._channel.pidfd)
+
+    def kill(self) -> ExitReport | None:
+        """Kill it with all that it started, and reap it. Returns once nothing of it is alive.
+
+        Returns:
+            How it ended, or None when its zygote is gone and nobody knows.
+        """
+        self.state = next_state(self.state, Event.KILL)
+        proc.kill_tree(self.pid, self._channel.pidfd)
+        try:
+            report = self._zygote.wait_exit(self.pid)
+        except EngineError:
+            report = None
+        self.state = next_state(self.state, Event.EXIT)
+        return report
+
+    def close(self) -> None:
+        """Give the descriptors of a reaped instance back."""
+        self._channel.close()
+        self._meter.close()
+
+    def _call(self, phase: str, request_id: str, timeout_ns: int, payload: bytes = b"") -> Verdict:
+        token = os.urandom(_TOKEN_BYTES).hex()
+        self._meter.start()
+        started_ns = monotonic_ns()
+        deadline_ns = started_ns + timeout_ns
+        header = {"type": phase, "token": token, "request_id": request_id, "deadline_ns": deadline_ns}
+        self._channel.send(protocol.encode(header, payload))
+        return watch(
+            self._channel,
+            self._meter,
+            token=token,
+            started_ns=started_ns,
+            deadline_ns=deadline_ns,
+            limit_bytes=self._limit_bytes,
+        )
+
+
+def _settings(function: Function, staged: StagedFunction, home: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the first frame: all that an instance must know before it loads anything."""
+    return {
+        "type": "start",
+        "handler": function.handler,
+        "initializer": function.initializer,
+        "main_thread": function.main_thread,
+        "code_root": staged.root,
+        "import_path": [staged.root, *staged.dependencies],
+        "working_directory": home,
+        "environment": environment,
+        "limits": {"nofile": platform.MAX_OPEN_FILES, "core": 0},
+        "name": function.name,
+        "package": function.package,
+        "version": function.version,
+        "alias": function.alias,
+        "project_id": function.project_id,
+        "memory_mb": function.memory_mb,
+        "cpu_millicores": platform.cpu_millicores(function.memory_mb),
+        "timeout_s": function.timeout_s,
+        "user_data": dict(function.user_data),
+        # Over the pipe and nowhere else: an environment or a command line can be read by others.
+        "credentials": _secrets(function.credentials),
+    }
+
+
+def _secrets(credentials: Credentials) -> dict[str, str]:
+    return {name: value for name, value in vars(credentials).items() if value}

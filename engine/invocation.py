@@ -1,0 +1,112 @@
+"""One invocation on one instance: load and initialize when it is new, invoke, and the result of it all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from engine.billing import billed_duration_ms
+from engine.clock import ms_from_ns, ns_from_seconds
+from engine.instance import Instance
+from engine.memory import BYTES_PER_MB
+from engine.model import Status, Summary
+from engine.outcome import INITIALIZE, INVOKE, LOAD, Failure, Phase
+from engine.result import Result
+from engine.supervisor import Ended, Verdict
+
+
+class Invocation:
+    """One call of a handler, and what is known of it so far.
+
+    Attributes:
+        instance: Who serves it.
+        request_id: Its id.
+        is_cold: Whether the instance was started for it.
+        survived: Whether the instance can serve another one; it is dead and reaped otherwise.
+    """
+
+    def __init__(self, instance: Instance, request_id: str, *, is_cold: bool, billing_step_ms: int) -> None:
+        self.instance = instance
+        self.request_id = request_id
+        self.is_cold = is_cold
+        self.survived = False
+        self._billing_step_ms = billing_step_ms
+        self._load: Verdict | None = None
+        self._initialize: Verdict | None = None
+        self._invoke: Verdict | None = None
+        self._started_at_s = 0.0
+
+    def run(self, event: bytes) -> Result:
+        """Run the handler with the JSON text *event*, to whatever end, and return the result."""
+        self._started_at_s = time.time()
+        instance, function = self.instance, self.instance.function
+        failure = self._start() if self.is_cold else None
+        if failure is None:
+            self._started_at_s = time.time()
+            self._invoke = instance.invoke(self.request_id, event, ns_from_seconds(function.timeout_s))
+            failure = self._judge(INVOKE, self._invoke, function.timeout_s)
+        self.survived = failure is None or failure.instance_survives
+        return self._result(failure)
+
+    def _start(self) -> Failure | None:
+        """Load, and initialize where there is an initializer; return the failure that ends the invocation here."""
+        function = self.instance.function
+        self._load, failure = self._run_phase(LOAD, self.instance.load, function.load_timeout_s)
+        if failure is None and function.initializer is not None:
+            limit_s = function.initializer_timeout_s
+            self._initialize, failure = self._run_phase(INITIALIZE, self.instance.initialize, limit_s)
+        if failure is None:
+            self.instance.open_for_requests()
+        return failure
+
+    def _run_phase(
+        self, phase: Phase, act: Callable[[str, int], Verdict], timeout_s: float
+    ) -> tuple[Verdict, Failure | None]:
+        verdict = act(self.request_id, ns_from_seconds(timeout_s))
+        return verdict, self._judge(phase, verdict, timeout_s)
+
+    def _judge(self, phase: Phase, verdict: Verdict, timeout_s: float) -> Failure | None:
+        """Return what *verdict* means, and kill the instance when it cannot go on after it."""
+        if verdict.ended is Ended.EXITED:
+            # Dead already, but what it started may not be; and only the reaper knows how it ended.
+            report = self.instance.kill()
+            how = report.describe() if report else "its exit status is lost"
+            return phase.failure(verdict, timeout_s, how)
+        failure = phase.failure(verdict, timeout_s)
+        if failure is not None and not failure.instance_survives:
+            self.instance.kill()
+        return failure
+
+    def _result(self, failure: Failure | None) -> Result:
+        log = self.instance.take_log()
+        frame = self._invoke.frame if self._invoke is not None else None
+        return Result(
+            status=failure.status if failure else Status.SUCCESS,
+            summary=self._summary(),
+            error=failure.error if failure else None,
+            error_code=failure.error_code if failure else 0,
+            log=log.text,
+            log_dropped_bytes=log.dropped_bytes,
+            cold_start=self.is_cold,
+            version=self.instance.function.version,
+            started_at_s=self._started_at_s,
+            body_bytes=frame.payload if frame is not None and failure is None else None,
+        )
+
+    def _summary(self) -> Summary:
+        load, initialize, last = self._load, self._initialize, self._invoke
+        duration_ns = last.duration_ns if last else 0  # a handler that was never reached took no time
+        peaks = [phase.peak_bytes for phase in ((last,) if last else (load, initialize)) if phase]
+        step_ms = self._billing_step_ms
+        return Summary(
+            request_id=self.request_id,
+            memory_size_mb=self.instance.function.memory_mb,
+            duration_ms=ms_from_ns(duration_ns),
+            memory_used_mb=max(peaks) / BYTES_PER_MB,
+            billed_duration_ms=billed_duration_ms(duration_ns, granularity_ms=step_ms),
+            load_duration_ms=ms_from_ns(load.duration_ns) if load else None,
+            initializer_duration_ms=ms_from_ns(initialize.duration_ns) if initialize else None,
+            initializer_billed_duration_ms=(
+                billed_duration_ms(initialize.duration_ns, granularity_ms=step_ms) if initialize else None
+            ),
+        )

@@ -1,0 +1,66 @@
+"""The newest bytes of a log, in bounded memory."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+_CONTINUATION_MASK: Final = 0b1100_0000
+_CONTINUATION: Final = 0b1000_0000
+_LONGEST_CHARACTER_BYTES: Final = 4
+
+
+class LogTail(NamedTuple):
+    """The newest part of a log as text, and how many bytes before it were dropped."""
+
+    text: str
+    dropped_bytes: int
+
+
+_EMPTY: Final = LogTail("", 0)
+
+
+class LogRing:
+    """Keeps the newest *capacity_bytes* of what it is fed."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity_bytes = capacity_bytes
+        # Twice the capacity before the old half goes: each byte is copied once or twice, however small the pieces.
+        self._kept = bytearray()
+        self._fed_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Append *data*, dropping the oldest bytes that no longer fit."""
+        self._fed_bytes += len(data)
+        if len(data) >= self._capacity_bytes:
+            self._kept[:] = data[len(data) - self._capacity_bytes :]
+            return
+        self._kept += data
+        if len(self._kept) > 2 * self._capacity_bytes:
+            del self._kept[: len(self._kept) - self._capacity_bytes]
+
+    def take(self) -> LogTail:
+        """Return what is kept and start over.
+
+        A character that the cut went through is dropped as a whole; bytes that are not UTF-8 become U+FFFD.
+        """
+        if not self._fed_bytes:
+            return _EMPTY
+        tail = bytes(self._kept[max(0, len(self._kept) - self._capacity_bytes) :])
+        if len(tail) < self._fed_bytes:
+            tail = tail[_start_of_character(tail) :]
+        taken = LogTail(tail.decode("utf-8", "replace"), self._fed_bytes - len(tail))
+        self.clear()
+        return taken
+
+    def clear(self) -> None:
+        """Forget everything that was fed."""
+        if self._fed_bytes:
+            self._kept.clear()
+            self._fed_bytes = 0
+
+
+def _start_of_character(tail: bytes) -> int:
+    for at, byte in enumerate(tail[:_LONGEST_CHARACTER_BYTES]):
+        if byte & _CONTINUATION_MASK != _CONTINUATION:
+            return at
+    return 0  # four continuation bytes in a row are no UTF-8 at all: nothing was cut in two

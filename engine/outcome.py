@@ -1,0 +1,108 @@
+"""From verdicts to a Result: which status, which number, which text.
+
+The texts are the platform's (functiongraph.md, section 0 and 3); where its Python runtime gives none they follow
+its other runtimes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from engine.model import Status
+from engine.protocol import Frame
+from engine.result import ERROR_CODES, RESULT_TOO_LARGE_CODE
+from engine.supervisor import Ended, Verdict
+
+_ERROR_KEYS: Final = ("errorMessage", "errorType", "stackTrace")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a failed phase contributes to a Result.
+
+    Attributes:
+        instance_survives: Whether the instance answered by the rules, and can go on.
+    """
+
+    status: Status
+    error_code: int
+    error: dict[str, Any]
+    instance_survives: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One step of an invocation: its statuses, and how its success looks on the wire."""
+
+    success: str
+    error_status: Status
+    timeout_status: Status
+    timeout_text: str
+
+    def failure(self, verdict: Verdict, timeout_s: float, exit_description: str = "") -> Failure | None:
+        """Return what *verdict* means for the result, or None when the phase ended well.
+
+        Args:
+            verdict: How the wait for this phase ended.
+            timeout_s: The phase's configured limit, for its text.
+            exit_description: How the process ended, when it did.
+        """
+        if verdict.ended is Ended.TIMED_OUT:
+            return _engine_made(self.timeout_status, f"{self.timeout_text}{timeout_s:.9g}s")
+        if verdict.ended is Ended.OUT_OF_MEMORY:
+            return _engine_made(Status.OUT_OF_MEMORY, "runtime memory limit exceeded")
+        if verdict.ended is Ended.EXITED:
+            return _engine_made(Status.EXITED, f"runtime process is exited, {exit_description}")
+        if verdict.frame is None:
+            return _broken(verdict.detail)
+        if verdict.frame.type == self.success:
+            return None
+        return self._reported(verdict.frame)
+
+    def _reported(self, frame: Frame) -> Failure:
+        """Return the failure that the instance reports about its own function."""
+        statuses = {"error": self.error_status}
+        if self is INVOKE:
+            statuses.update(invalid=Status.INVALID_RESULT, too_large=Status.INVALID_RESULT)
+        error = _checked_error(frame.payload)
+        if error is None or frame.type not in statuses:
+            return _broken(f"a frame of type {frame.type!r} that is no answer here")
+        status = statuses[frame.type]
+        code = RESULT_TOO_LARGE_CODE if frame.type == "too_large" else ERROR_CODES[status]
+        return Failure(status, code, error, instance_survives=self is INVOKE)
+
+
+LOAD: Final = Phase("done", Status.LOAD_ERROR, Status.LOAD_TIMEOUT, "load function timed out after ")
+INITIALIZE: Final = Phase(
+    "done", Status.INITIALIZER_ERROR, Status.INITIALIZER_TIMEOUT, "runtime initialization timed out after "
+)
+INVOKE: Final = Phase("result", Status.FUNCTION_ERROR, Status.TIMEOUT, "call invoke timeout ")
+
+
+def _engine_made(status: Status, message: str) -> Failure:
+    error: dict[str, Any] = {"errorMessage": message, "errorType": status.value, "stackTrace": []}
+    return Failure(status, ERROR_CODES[status], error)
+
+
+def _broken(detail: str) -> Failure:
+    # The function reached into the engine's private descriptors: its own doing, so a value and no exception.
+    return _engine_made(Status.INVALID_RESULT, f"function result is invalid, error: the instance sent {detail}")
+
+
+def _checked_error(payload: bytes) -> dict[str, Any] | None:
+    """Return the three keys in *payload*, or None when it is anything else: it comes from a child."""
+    try:
+        error = orjson.loads(payload)
+    except ValueError:
+        return None
+    if not isinstance(error, dict) or set(error) != set(_ERROR_KEYS):
+        return None
+    trace = error["stackTrace"]
+    if not isinstance(trace, list) or not all(isinstance(line, str) for line in trace):
+        return None
+    if not isinstance(error["errorMessage"], str) or not isinstance(error["errorType"], str):
+        return None
+    return {key: error[key] for key in _ERROR_KEYS}  # the platform's order: 2.7's dictionaries have none

@@ -1,0 +1,91 @@
+"""JSON on the engine's side: orjson where it says the same as the standard library's json, else json itself.
+
+orjson turns integers over 64 bits into floats and NaN into null without a word; it refuses lone surrogates,
+keys that are not strings, subclasses and nesting over 1024. A payload that it would change, or refuse, goes
+through json: slower, and right.
+"""
+
+from __future__ import annotations
+
+import decimal
+import json
+import re
+from typing import Any, Final
+
+import orjson
+
+from engine.errors import InvalidEventError
+from engine.model import MAX_PAYLOAD_BYTES
+
+# Subclasses, dataclasses and dates are no JSON: left to json, which refuses them or treats them as their base.
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+# 19 digits in a row may be an integer over 64 bits; anything shorter is not.
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
+
+
+def encode_event(event: object) -> bytes:
+    """Return *event* as JSON text; bytes are taken for JSON text already, and checked.
+
+    Raises:
+        InvalidEventError: It is not JSON, or over 6 MiB.
+    """
+    text = _checked_text(event) if isinstance(event, bytes) else _encode(event)
+    if len(text) > MAX_PAYLOAD_BYTES:
+        raise InvalidEventError(f"the event has {len(text)} bytes of JSON; the limit is {MAX_PAYLOAD_BYTES} (6 MiB)")
+    return text
+
+
+def decode(text: bytes) -> Any:
+    """Return what json.loads makes of *text*: integers of any size, floats to the last bit, lone surrogates.
+
+    Raises:
+        ValueError: *text* is not JSON.
+    """
+    # b"null" costs nothing here: orjson reads null and only writes it for NaN.
+    if not _LONG_NUMBER.search(text):
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            pass  # a lone surrogate, a number beyond a double, deep nesting: json knows them
+    try:
+        return json.loads(text, parse_int=_int_of_any_size, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply for this interpreter to decode") from None
+
+
+def _encode(event: object) -> bytes:
+    try:
+        text = orjson.dumps(event, option=_OPTIONS)
+        if b"null" not in text:  # a null is a None, or a NaN that orjson changed: json tells which
+            return text
+    except TypeError:
+        pass
+    try:
+        return json.dumps(event, allow_nan=False, separators=(",", ":")).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidEventError(f"the event is not JSON: {error}") from error
+
+
+def _checked_text(text: bytes) -> bytes:
+    stripped = text.strip(b" \t\r\n")
+    if len(stripped) > MAX_PAYLOAD_BYTES:
+        return stripped
+    try:
+        stripped.decode("utf-8")
+        decode(stripped)
+    except ValueError as error:
+        raise InvalidEventError(f"the event is not JSON: {error}") from error
+    return stripped
+
+
+def _int_of_any_size(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        # 3.11 refuses more than 4300 digits at once, because int() takes quadratic time; Decimal does not.
+        return int(decimal.Decimal(digits))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,115 @@
+"""The instances of one function: who is idle, how many there may be, and when they go."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from engine.clock import monotonic_ns
+from engine.errors import EngineClosedError
+from engine.instance import Instance
+from engine.staging import StagedFunction
+
+
+class Pool:
+    """Hands out idle instances, newest first, and counts those that are out. Thread-safe.
+
+    Attributes:
+        staged: The function's code as instances are started with it now.
+    """
+
+    def __init__(self, staged: StagedFunction, max_instances: int) -> None:
+        self.staged = staged
+        self._max_instances = max_instances
+        self._idle: deque[Instance] = deque()
+        self._busy: set[Instance] = set()
+        self._starting = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def acquire(self) -> Instance | None:
+        """Return an idle instance, or None: the caller may start one, and must tell added() or given_up().
+
+        Waits while every instance is busy and there may be no more.
+
+        Raises:
+            EngineClosedError: The pool was closed, perhaps while waiting.
+        """
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise EngineClosedError("the engine is closed")
+                if self._idle:
+                    instance = self._idle.pop()
+                    self._busy.add(instance)
+                    return instance
+                if len(self._busy) + self._starting < self._max_instances:
+                    self._starting += 1
+                    return None
+                self._changed.wait()
+
+    def added(self, instance: Instance) -> None:
+        """Count the instance that was started after acquire() gave None: its caller uses it now."""
+        with self._changed:
+            self._starting -= 1
+            self._busy.add(instance)
+
+    def given_up(self) -> None:
+        """Take back the permission that acquire() gave with None."""
+        with self._changed:
+            self._starting -= 1
+            self._changed.notify()
+
+    def release(self, instance: Instance) -> bool:
+        """Take a healthy instance back; False when it is not wanted any more, and the caller has to kill it."""
+        with self._changed:
+            self._busy.discard(instance)
+            wanted = not self._closed and instance.staged is self.staged
+            if wanted:
+                instance.idle_since_ns = monotonic_ns()
+                self._idle.append(instance)
+            self._changed.notify()
+            return wanted
+
+    def remove(self, instance: Instance) -> None:
+        """Forget an instance that is dead."""
+        with self._changed:
+            self._busy.discard(instance)
+            self._changed.notify()
+
+    def renew(self, staged: StagedFunction) -> list[Instance]:
+        """Start from *staged* from now on; return the idle instances of the code before, for the caller to kill."""
+        with self._changed:
+            self.staged = staged
+            return self._drop_idle()
+
+    def expire(self, idle_before_ns: int) -> list[Instance]:
+        """Return the instances that were idle since before *idle_before_ns*, for the caller to kill."""
+        with self._changed:
+            expired = [each for each in self._idle if each.idle_since_ns < idle_before_ns]
+            self._idle = deque(each for each in self._idle if each.idle_since_ns >= idle_before_ns)
+            return expired
+
+    def oldest_idle_ns(self) -> int | None:
+        """Return since when the longest idle instance is idle, or None when there is none."""
+        with self._changed:
+            return min((each.idle_since_ns for each in self._idle), default=None)
+
+    def close(self) -> list[Instance]:
+        """Hand out nothing any more, doom what is busy, and return what is idle, for the caller to kill."""
+        with self._changed:
+            self._closed = True
+            for instance in self._busy:
+                instance.doom()
+            self._changed.notify_all()
+            return self._drop_idle()
+
+    def wait_until_unused(self) -> None:
+        """Wait until every caller that used an instance when close() was called has removed it."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy and not self._starting)
+
+    def _drop_idle(self) -> list[Instance]:
+        dropped = list(self._idle)
+        self._idle.clear()
+        return dropped

@@ -1,0 +1,82 @@
+"""The engine's private folder on disk, and the end of those that other engines left behind.
+
+Every folder holds a lock file that its engine keeps locked (flock(2)) while it lives. A folder whose lock can be
+had belongs to nobody any more, however its engine ended, and the next engine removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import threading
+from contextlib import suppress
+from typing import Final
+
+PREFIX: Final = "fgengine-"
+_LOCK_NAME: Final = "lock"
+_READ_ONLY: Final = 0o555
+
+
+class Workspace:
+    """A private folder below the system's temporary one, from construction to close()."""
+
+    def __init__(self) -> None:
+        remove_abandoned()
+        self.root = tempfile.mkdtemp(prefix=PREFIX)
+        self._lock_fd = os.open(os.path.join(self.root, _LOCK_NAME), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        self._homes: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def home_for(self, code_root: str) -> str:
+        """Return the working directory of functions in *code_root*: one that holds the code as ``code``.
+
+        On the platform it is /opt/function, with the code in /opt/function/code; files are opened as
+        ``code/settings.ini`` there, and nothing can be written.
+        """
+        with self._lock:
+            home = self._homes.get(code_root)
+            if home is None:
+                home = tempfile.mkdtemp(prefix="home-", dir=self.root)
+                os.symlink(code_root, os.path.join(home, "code"))
+                os.chmod(home, _READ_ONLY)
+                self._homes[code_root] = home
+            return home
+
+    def close(self) -> None:
+        """Remove the folder with everything in it."""
+        _remove(self.root)
+        os.close(self._lock_fd)
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of engines that ended without removing them, for example by SIGKILL."""
+    parent = tempfile.gettempdir()
+    with os.scandir(parent) as entries:
+        candidates = [entry.path for entry in entries if entry.name.startswith(PREFIX)]
+    for path in candidates:
+        with suppress(OSError):
+            _remove_if_abandoned(path)
+
+
+def _remove_if_abandoned(path: str) -> None:
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        return
+    lock_fd = os.open(os.path.join(path, _LOCK_NAME), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: somebody lives here
+        _remove(path)
+    finally:
+        os.close(lock_fd)
+
+
+def _remove(root: str) -> None:
+    # A folder without write permission keeps its entries from an ordinary user, even the owner.
+    for folder, _, _ in os.walk(root):
+        with suppress(OSError):
+            os.chmod(folder, stat.S_IRWXU)
+    shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,47 @@
+"""Entry point of a child interpreter: ``python -s -u PATH/TO/sandbox ROLE FD...``.
+
+The version gate stands above every other import, so that an interpreter that is too old says so
+instead of failing on some syntax further down.
+"""
+
+import sys
+
+MYPY = False  # mypy takes it for True; 2.7 has no typing to import
+if MYPY:
+    from typing import Any
+
+EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
+
+if sys.version_info < (2, 7) or (3,) <= sys.version_info < (3, 6):
+    sys.stderr.write("fgengine needs Python 2.7, or 3.6 or newer; this is %s\n" % sys.version.split()[0])
+    sys.exit(EX_CONFIG)
+
+
+def _import_privately(here):
+    # type: (str) -> Any
+    """Import the package from *here* without leaving its parent folder on ``sys.path``.
+
+    The parent folder is the engine's site-packages once installed: a function must see nothing of it.
+    """
+    import types
+
+    package = types.ModuleType("sandbox")
+    package.__path__ = [here]
+    sys.modules["sandbox"] = package
+    __import__("sandbox.zygote")
+    return package
+
+
+def main():
+    # type: () -> None
+    here = sys.path.pop(0)  # put there by the interpreter because it was given a folder to run
+    package = _import_privately(here)
+    role, descriptors = sys.argv[1], [int(number) for number in sys.argv[2:]]
+    if role == "zygote":
+        package.zygote.serve(here, *descriptors)
+    else:
+        package.zygote.become_instance(*descriptors)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The life of an instance: claim descriptors -> stdio -> limits -> load -> initialize -> serve.
+
+Theory of operation
+-------------------
+The engine writes requests on one pipe and reads replies from another; both were made private before any code
+of the function could run. Each request carries a token that nobody else knows, and its reply must carry the
+same: a frame that a function forges ahead of time, or a second reply, is told apart by it.
+
+The thread that reads a request runs it and writes the reply: no hand-over between threads is in the way of an
+invocation. By default that thread is not the main one, as in production; the main thread only waits for it.
+Deadlines, memory and exit are the engine's business: nothing here has a timer.
+
+Everything that this side needs was imported, and is held by name in default arguments or in this module's
+globals, before the function's code is imported: a function may patch json, os, sys, time or builtins.
+"""
+
+import gc
+import os
+import sys
+import threading
+import time
+import types
+
+from sandbox import confine, failures, results, stdio
+from sandbox.compat import as_native
+from sandbox.context import Context, FunctionSettings
+from sandbox.loader import Loader, LoadError, module_name
+from sandbox.wire import FrameReader, loads, write_frame
+
+MYPY = False  # mypy takes it for True; 2.7 has no typing to import
+if MYPY:
+    from typing import Any
+
+_EX_SOFTWARE = 70  # sysexits.h: internal software error
+
+LOAD_PREFIX = "function entry exception, error: "
+INITIALIZE_PREFIX = "function initialization exception, error: "
+INVOKE_PREFIX = "function invocation exception, error: "
+RESULT_PREFIX = "function result is invalid, error: "
+
+
+def run(request_fd, reply_fd, inherited=()):
+    # type: (int, int, tuple[str, ...]) -> None
+    """Serve one function until the engine closes the request pipe. Never returns.
+
+    Args:
+        request_fd: Where requests come from.
+        reply_fd: Where replies go.
+        inherited: Names of environment variables that were set before this interpreter started.
+    """
+    try:
+        request_fd, reply_fd = stdio.claim_fd(request_fd), stdio.claim_fd(reply_fd)
+        streams = stdio.open_streams()
+        reader = FrameReader(request_fd)
+        frame = reader.read()
+        if frame is None:
+            os._exit(0)
+        settings = as_native(frame[0])
+        confine.apply_limits(settings["limits"])
+        _move_in(settings, inherited)
+        instance = _Instance(settings, reader, reply_fd, streams)
+        ours = _leave_no_names()  # held: 2.7 empties a module's globals once nothing refers to the module
+        if settings["main_thread"]:
+            instance.serve()
+        else:
+            thread = threading.Thread(target=instance.serve)
+            thread.daemon = True
+            thread.start()
+            while ours:
+                # 2.7 cannot be interrupted in a join without a timeout, and a signal handler that a library
+                # installed from C wants the main thread to come round; an hour costs nothing.
+                thread.join(3600)
+                if not thread.is_alive():
+                    break
+        os._exit(_EX_SOFTWARE)  # serve() ends the process itself
+    except BaseException as error:  # noqa: BLE001  # no caller is left; descriptor 2 is the log
+        failures.print_to_log(error, sys.exc_info()[2], sys.stderr, [])
+        os._exit(_EX_SOFTWARE)
+
+
+def _move_in(settings, inherited):
+    # type: (dict[str, Any], tuple[str, ...]) -> None
+    """Make environment, import path, arguments and working directory those of the function."""
+    environment = settings["environment"]
+    for name in [name for name in os.environ if name not in environment or name not in inherited]:
+        del os.environ[name]
+    os.environ.update(environment)
+    time.tzset()  # a forked instance read TZ long before it was its own
+    sys.path[0:0] = settings["import_path"]
+    sys.argv[:] = [os.path.join(str(settings["code_root"]), *module_name(str(settings["handler"])).split(".")) + ".py"]
+    sys.dont_write_bytecode = True  # the code folder is the user's, and read-only on the platform
+    os.chdir(str(settings["working_directory"]))
+
+
+def _leave_no_names():
+    # type: () -> list[types.ModuleType]
+    """Take our modules out of ``sys.modules``: a function may have a sandbox or a bootstrap of its own."""
+    names = [name for name in sys.modules if name == "sandbox" or name.startswith("sandbox.")]
+    ours = [sys.modules.pop(name) for name in names]
+    ours.append(sys.modules["__main__"])
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    return ours
+
+
+class _Instance(object):
+    """Serves the requests of one function, one after the other, on the thread that calls serve()."""
+
+    def __init__(self, settings, reader, reply_fd, streams):
+        # type: (dict[str, Any], FrameReader, int, tuple[Any, Any]) -> None
+        self._settings = FunctionSettings(settings)
+        self._entries = {"handler": str(settings["handler"]), "initializer": settings["initializer"]}
+        self._roots = [str(path) for path in settings["import_path"]]
+        self._loader = Loader(str(settings["code_root"]))
+        self._reader = reader
+        self._reply_fd = reply_fd
+        self._streams = streams
+        self._handler = None  # type: Any
+
+    def serve(self, _exit=os._exit):
+        # type: (Any) -> None
+        """Answer requests until the pipe ends, then end the process."""
+        try:
+            gc.enable()
+            read, phases = self._reader.read, {"load": self._load, "initialize": self._initialize}
+            while True:
+                frame = read()
+                if frame is None:
+                    break
+                header, payload = frame
+                if header["type"] == "invoke":
+                    self._invoke(header, payload)
+                else:
+                    self._answer(header, phases[header["type"]])
+                del frame, header, payload  # a 6 MiB event must not live on in an idle instance
+        except BaseException as error:  # noqa: BLE001  # ours, or a closed reply pipe: say so in the log
+            failures.print_to_log(error, sys.exc_info()[2], self._streams[1], [])
+            _exit(_EX_SOFTWARE)
+        _exit(0)
+
+    def _invoke(self, header, payload, _loads=loads, _encode=results.encode, _context=Context):
+        # type: (dict[str, Any], bytes, Any, Any, Any) -> None
+        settings, token = self._settings, header["token"]
+        settings.request_id = header["request_id"]
+        context = _context(settings, header["request_id"], header["deadline_ns"])
+        kind, body = "result", b""
+        try:
+            body = _encode(self._handler(_loads(payload), context))
+        except results.InvalidResult as error:
+            kind = "too_large" if error.too_large else "invalid"
+            prefix = "" if error.too_large else RESULT_PREFIX
+            body = results.encode(failures.Failure(error.message, error.type_name).to_dict(prefix))
+        except BaseException as error:  # noqa: BLE001  # sys.exit() too is the function's failure, and no more
+            kind, body = "error", self._failure(error, INVOKE_PREFIX)
+        if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
+            stdio.flush(self._streams)
+        self._reply(kind, token, body)
+
+    def _answer(self, header, act):
+        # type: (dict[str, Any], Any) -> None
+        """Run a phase that has no result of its own, and reply how it ended."""
+        kind, body = "done", b""
+        self._settings.request_id = header["request_id"]
+        prefix = LOAD_PREFIX if header["type"] == "load" else INITIALIZE_PREFIX
+        try:
+            act(header)
+        except LoadError as error:
+            kind = "error"
+            body = results.encode(failures.Failure(error.message, error.type_name).to_dict(prefix))
+            os.write(2, (error.message + "\n").encode("utf-8"))
+        except BaseException as error:  # noqa: BLE001
+            kind, body = "error", self._failure(error, prefix)
+        stdio.flush(self._streams)
+        self._reply(kind, header["token"], body)
+
+    def _load(self, _header):
+        # type: (dict[str, Any]) -> None
+        self._handler = self._loader.load(self._entries["handler"], "handler", 2)
+
+    def _initialize(self, header):
+        # type: (dict[str, Any]) -> None
+        initializer = self._loader.load(self._entries["initializer"], "initializer", 1)
+        initializer(Context(self._settings, header["request_id"], header["deadline_ns"]))
+
+    def _failure(self, error, prefix, _exc_info=sys.exc_info):
+        # type: (BaseException, str, Any) -> bytes
+        trace = _exc_info()[2]
+        if isinstance(error, SyntaxError) and prefix != INVOKE_PREFIX:
+            module = module_name(self._entries["handler"])
+            failure = failures.describe_syntax_error(error, module, self._roots)
+        else:
+            failure = failures.describe(error, trace, self._roots)
+        failures.print_to_log(error, trace, self._streams[1], self._roots)
+        return results.encode(failure.to_dict(prefix))
+
+    def _reply(self, kind, token, body, _write_frame=write_frame):
+        # type: (str, Any, bytes, Any) -> None
+        _write_frame(self._reply_fd, {"type": kind, "token": token}, body)

@@ -1,0 +1,47 @@
+"""The few prctl calls that no module of the standard library offers.
+
+ctypes costs 4-5 ms to import, so only a zygote imports this module: what it sets before it starts an
+interpreter by exec is kept across the exec, and a forked instance has ctypes from its zygote.
+"""
+
+import ctypes
+import os
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(option, argument):
+    # type: (int, int) -> None
+    """Ask the kernel for one of the things that are set by its system call of this name.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    unsigned = ctypes.c_ulong
+    if _libc.prctl(ctypes.c_int(option), unsigned(argument), unsigned(0), unsigned(0), unsigned(0)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, "prctl(%d, %d): %s" % (option, argument, os.strerror(number)))
+
+
+def adopt_orphans():
+    # type: () -> None
+    """Become the parent of every descendant whose own parent ends (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent_pid):
+    # type: (int) -> None
+    """Be killed when the parent's forking thread ends; the parent is a single-threaded zygote."""
+    prctl(PR_SET_PDEATHSIG, 9)
+    if os.getppid() != parent_pid:  # it ended before the line above
+        os._exit(1)
+
+
+def renounce_privileges():
+    # type: () -> None
+    """No program started from here on gains privileges by setuid or file capabilities."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)

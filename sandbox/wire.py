@@ -1,0 +1,121 @@
+"""Frames and JSON, the child's end of the wire.
+
+A frame is two big-endian 32-bit lengths, a JSON header and the payload's JSON bytes as they are::
+
+    +----------------+-----------------+-----------------+------------------+
+    | header length  | payload length  | header (JSON)   | payload (JSON)   |
+    +----------------+-----------------+-----------------+------------------+
+
+JSON comes from the C scanner and encoder of ``_json`` alone where they exist: ``import json`` is half of a
+bare cold start because of its ``re``, and a function that patches the ``json`` module patches its own copy.
+The options are those of ``json.loads`` and ``json.dumps``, except that NaN and Infinity are refused.
+"""
+
+import struct
+
+from sandbox.compat import PY2, read_some, write_all
+
+MYPY = False  # mypy takes it for True; 2.7 has no typing to import
+if MYPY:
+    from typing import Any
+
+_LENGTHS = struct.Struct(">II")
+_LENGTHS_BYTES = 8
+_READ_BYTES = 65536  # one pipe full
+
+
+def _refuse_constant(name):
+    # type: (str) -> float
+    raise ValueError("%s is not JSON" % name)
+
+
+def _refuse_object(value, _type=type):
+    # type: (Any, Any) -> Any
+    raise TypeError("Object of type %s is not JSON serializable" % _type(value).__name__)
+
+
+class _ScannerOptions(object):
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(_refuse_constant)
+    encoding = "utf-8"  # read by 2.7 alone
+    memo = {}  # type: dict[str, str]  # noqa: RUF012
+
+
+try:
+    from _json import encode_basestring_ascii, make_encoder, make_scanner
+
+    _options = _ScannerOptions()  # type: Any
+    _scan_once = make_scanner(_options)  # type: Any
+
+    def loads(data):
+        # type: (bytes) -> Any
+        """What ``json.loads`` makes of UTF-8 *data* without white space around it."""
+        return _scan_once(data if PY2 else data.decode("utf-8"), 0)[0]
+
+    def dumps(value):
+        # type: (Any) -> str
+        """The text that ``json.dumps(value, allow_nan=False)`` makes."""
+        encode = make_encoder({}, _refuse_object, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+        return "".join(encode(value, 0))
+
+    # An interpreter whose _json has other signatures must be found out here, not at the first reply.
+    _probe = {"a": [1, 0.5, "b", None]}
+    if loads(dumps(_probe).encode("ascii")) != _probe or dumps(_probe) != '{"a": [1, 0.5, "b", null]}':
+        raise ImportError("_json answers in a way that is not known here")  # noqa: TRY301
+except (ImportError, AttributeError, TypeError, ValueError):
+    import json
+
+    def loads(data):
+        # type: (bytes) -> Any
+        """What ``json.loads`` makes of UTF-8 *data*."""
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+
+    def dumps(value):
+        # type: (Any) -> str
+        """The text that ``json.dumps(value, allow_nan=False)`` makes."""
+        return json.dumps(value, allow_nan=False, default=_refuse_object)
+
+
+class FrameReader(object):
+    """Reads whole frames from one descriptor; bytes of the next frame that came along are kept."""
+
+    def __init__(self, fd):
+        # type: (int) -> None
+        self._fd = fd
+        self._buffer = b""
+
+    def read(self, _unpack=_LENGTHS.unpack_from, _loads=loads, _read=read_some):
+        # type: (Any, Any, Any) -> tuple[dict[str, Any], bytes] | None
+        """The next frame as (header, payload), or None at the end of the stream."""
+        buffer = self._buffer
+        while len(buffer) < _LENGTHS_BYTES:
+            data = _read(self._fd, _READ_BYTES)
+            if not data:
+                return None
+            buffer += data
+        header_bytes, payload_bytes = _unpack(buffer)
+        start = _LENGTHS_BYTES + header_bytes
+        end = start + payload_bytes
+        if len(buffer) < end:
+            # A list, not +=: a 6 MiB event arrives in a hundred pieces.
+            pieces, missing = [buffer], end - len(buffer)
+            while missing > 0:
+                data = _read(self._fd, max(_READ_BYTES, min(missing, 1 << 20)))
+                if not data:
+                    return None
+                pieces.append(data)
+                missing -= len(data)
+            buffer = b"".join(pieces)
+        self._buffer = buffer[end:]
+        return _loads(buffer[_LENGTHS_BYTES:start]), buffer[start:end]
+
+
+def write_frame(fd, header, payload=b"", _pack=_LENGTHS.pack, _dumps=dumps, _write=write_all):
+    # type: (int, dict[str, Any], bytes, Any, Any, Any) -> None
+    """Write one frame; *payload* is JSON already."""
+    head = _dumps(header).encode("ascii")
+    _write(fd, _pack(len(head), len(payload)) + head + payload)

@@ -1,0 +1,266 @@
+"""A warmed interpreter that starts instances, reaps them, and takes everything with it when the engine ends.
+
+Theory of operation
+-------------------
+The engine talks to a zygote over one stream socket: for each descriptor that a command needs one byte with the
+descriptor attached, and behind them a frame, the command. The bytes come first because a read that takes a frame
+may take what follows it too, and a plain read throws descriptors away. One command at a time, for the same
+reason. Reports of exits come in between, whenever an instance has ended and was reaped.
+
+The zygote stays single-threaded, because fork copies only the thread that calls it, and imports nothing of any
+function. It waits for three things: the socket, the engine's pidfd and the wake-up pipe of SIGCHLD. The pidfd,
+not the end of the socket, is what tells that the engine died: a host that forks leaves copies of the socket.
+
+Every instance is a session of its own and a child subreaper, and so is the zygote. Whatever an instance starts
+stays below it; when it ends, what is left below comes to the zygote, which kills it before it reports the exit.
+So a report of an exit means: nothing that this instance started is alive.
+"""
+
+import array
+import errno
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+
+from sandbox import bootstrap, stdio
+from sandbox.compat import PY2, as_native
+from sandbox.wire import FrameReader, write_frame
+
+MYPY = False  # mypy takes it for True; 2.7 has no typing to import
+if MYPY:
+    from typing import Any
+
+if PY2:
+    import _multiprocessing
+
+_DESCRIPTORS = ("request", "reply", "log")
+
+
+def serve(here, control_fd, engine_pidfd, engine_pid):
+    # type: (str, int, int, int) -> None
+    """Obey the engine until it ends, then kill everything below and exit."""
+    from sandbox import kernel  # imports ctypes: not for an instance that was started by exec
+
+    kernel.adopt_orphans()
+    kernel.renounce_privileges()
+    zygote = _Zygote(here, control_fd, engine_pidfd, kernel)
+    if os.getppid() == engine_pid:  # else the engine ended before its pidfd could tell us
+        _settle()
+        zygote.run()
+    zygote.kill_everything()
+    os._exit(0)
+
+
+def become_instance(request_fd, reply_fd):
+    # type: (int, int) -> None
+    """Be an instance in an interpreter of its own: the second half of a start by exec."""
+    bootstrap.run(request_fd, reply_fd, inherited=tuple(os.environ))
+
+
+def _settle():
+    # type: () -> None
+    """Put what is there now out of the garbage collector's sight, so that its pages stay shared."""
+    gc.collect()
+    if hasattr(gc, "freeze"):  # 3.7
+        gc.freeze()
+
+
+class _Zygote(object):
+    def __init__(self, here, control_fd, engine_pidfd, kernel):
+        # type: (str, int, int, Any) -> None
+        self._here = here
+        self._kernel = kernel
+        self._control = socket.fromfd(control_fd, socket.AF_UNIX, socket.SOCK_STREAM)
+        os.close(control_fd)
+        self._engine_pidfd = engine_pidfd
+        self._wake_read, self._wake_write = os.pipe()
+        for fd in (self._control.fileno(), self._engine_pidfd, self._wake_read, self._wake_write):
+            stdio.set_close_on_exec(fd)
+        for fd in (self._wake_read, self._wake_write):
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+        self._reader = FrameReader(self._control.fileno())
+        self._instances = set()  # type: set[int]
+        # A handler must be there for the wake-up pipe to be written to; SIGCHLD is ignored by default.
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._wake_write)
+
+    def run(self):
+        # type: () -> None
+        """Wait and obey until the engine has ended or closed its end of the socket."""
+        write_frame(self._control.fileno(), {"type": "ready", "version": list(sys.version_info[:3])})
+        poll = select.poll()
+        for fd in (self._control.fileno(), self._engine_pidfd, self._wake_read):
+            poll.register(fd, select.POLLIN)
+        while True:
+            try:
+                ready = [fd for fd, _ in poll.poll()]
+            except (OSError, select.error) as error:
+                if error.args[0] != errno.EINTR:  # 2.7 is interrupted by the SIGCHLD itself
+                    raise
+                continue
+            if self._wake_read in ready:
+                self._reap()
+            if self._engine_pidfd in ready:
+                return
+            if self._control.fileno() in ready and not self._obey():
+                return
+
+    def _obey(self):
+        # type: () -> bool
+        try:
+            descriptors = [_receive_descriptor(self._control) for _ in _DESCRIPTORS]
+        except EOFError:
+            return False
+        frame = self._reader.read()
+        if frame is None:
+            return False
+        command = as_native(frame[0])
+        try:
+            pid = self._start(command, descriptors)
+        except OSError as error:
+            answer = {"type": "failed", "error": str(error)}  # type: dict[str, Any]
+        else:
+            answer = {"type": "started", "pid": pid}
+        for fd in descriptors:
+            os.close(fd)
+        write_frame(self._control.fileno(), answer)
+        return True
+
+    def _start(self, command, descriptors):
+        # type: (dict[str, Any], list[int]) -> int
+        zygote_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._be_born(zygote_pid, command, descriptors)
+            finally:
+                os._exit(1)
+        self._instances.add(pid)
+        return pid
+
+    def _be_born(self, zygote_pid, command, descriptors):
+        # type: (int, dict[str, Any], list[int]) -> None
+        """Become a session of its own with nothing of the zygote left, then the instance."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._kernel.die_with_parent(zygote_pid)
+        os.setsid()
+        self._kernel.adopt_orphans()
+        request_fd, reply_fd, log_fd = descriptors
+        stdio.give_output_to(log_fd)
+        if command["method"] == "spawn":
+            self._exec(command, request_fd, reply_fd)
+        self._control.close()
+        for fd in (self._engine_pidfd, self._wake_read, self._wake_write):
+            os.close(fd)
+        if "random" in sys.modules:
+            # 2.7 and 3.6 do not reseed by themselves after a fork; and on 2.7 reading os.urandom here would leave
+            # a descriptor of /dev/urandom behind that no fresh interpreter has.
+            sys.modules["random"].seed(command["seed"])
+        bootstrap.run(request_fd, reply_fd)
+
+    def _exec(self, command, request_fd, reply_fd):
+        # type: (dict[str, Any], int, int) -> None
+        for fd in (request_fd, reply_fd):
+            fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) & ~fcntl.FD_CLOEXEC)
+        arguments = [sys.executable, "-s", "-u", self._here, "instance", str(request_fd), str(reply_fd)]
+        os.execve(sys.executable, arguments, command["environment"])
+
+    def _reap(self):
+        # type: () -> None
+        """Collect everybody who ended; report instances once nothing that they started is alive."""
+        _drain(self._wake_read)
+        ended = []  # type: list[tuple[int, int, Any]]
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except OSError as error:
+                if error.errno == errno.EINTR:
+                    continue
+                break  # ECHILD: nobody is left
+            if pid == 0:
+                break
+            if pid in self._instances:
+                self._instances.discard(pid)
+                ended.append((pid, status, usage))
+        if ended:
+            self._kill_strays()
+        for pid, status, usage in ended:
+            report = {"type": "exited", "pid": pid, "status": status}
+            report["cpu_us"] = int((usage.ru_utime + usage.ru_stime) * 1000000)
+            write_frame(self._control.fileno(), report)
+
+    def _kill_strays(self):
+        # type: () -> None
+        """Kill what dead instances left behind, and what that leaves behind, until there is nothing."""
+        while True:
+            strays = [pid for pid in _children() if pid not in self._instances]
+            if not strays:
+                return
+            for pid in strays:
+                # Our own child, and not reaped by anybody but us: the number cannot have a new owner.
+                os.kill(pid, signal.SIGKILL)
+            for pid in strays:
+                _wait(pid)
+
+    def kill_everything(self):
+        # type: () -> None
+        """End every instance and everything below, without a word to an engine that is no more."""
+        for pid in self._instances:
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._instances:
+            _wait(pid)
+        self._instances.clear()
+        self._kill_strays()
+
+
+def _drain(fd):
+    # type: (int) -> None
+    """Read a descriptor that does not block until there is nothing."""
+    try:
+        while os.read(fd, 4096):
+            pass
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EINTR):
+            raise
+
+
+def _wait(pid):
+    # type: (int) -> None
+    while True:
+        try:
+            os.waitpid(pid, 0)
+        except OSError as error:
+            if error.errno == errno.EINTR:
+                continue
+        return
+
+
+def _children():
+    # type: () -> list[int]
+    pid = os.getpid()
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as listing:
+        return [int(each) for each in listing.read().split()]
+
+
+def _receive_descriptor(control):
+    # type: (socket.socket) -> int
+    """One descriptor, sent along with a single byte; EOFError at the end of the stream."""
+    if PY2:
+        try:
+            fd = _multiprocessing.recvfd(control.fileno())  # no recvmsg before 3.3
+        except (OSError, IOError, RuntimeError):
+            raise EOFError
+    else:
+        fds = array.array("i")
+        _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_LEN(fds.itemsize))
+        if not ancillary:
+            raise EOFError
+        fds.frombytes(ancillary[0][2][: fds.itemsize])
+        fd = fds[0]
+    stdio.set_close_on_exec(fd)
+    return fd
