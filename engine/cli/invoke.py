@@ -78,6 +78,10 @@ _OPTIONS: Final = (
     _of_function("initializer", "--initializer", "Called once for each instance.", metavar="FILE.FUNCTION"),
     _of_function("initializer_timeout_s", "--initializer-timeout", "Its longest run.", metavar="SECONDS", kind=float),
     _of_function("load_timeout_s", "--load-timeout", "Longest import of the code.", metavar="SECONDS", kind=float),
+    _of_function("max_processes", "--max-processes", "Processes and threads, at most.", metavar="N", kind=int),
+    _of_function("max_open_files", "--max-open-files", "Descriptors of a process, at most.", metavar="N", kind=int),
+    _of_function("tmp_mb", "--tmp", "Space in its temporary folder.", metavar="MB", kind=int),
+    _of_function("address_space_mb", "--address-space", "Past it a MemoryError.", metavar="MB", kind=int),
     _repeatable("user_data_pairs", "--env", "User data; KEY alone is read from the environment.", metavar="KEY=VALUE"),
     _repeatable("user_data_files", "--env-file", "User data, a KEY=VALUE a line.", metavar="FILE", type=_FILE),
     _repeatable(

@@ -1,0 +1,73 @@
+# Two commands do all set-up on a machine that has Python 3.10+, make and nothing else: make demo, make test.
+# Everything is installed into .venv, which is made anew when setup.cfg or pyproject.toml changes.
+
+PYTHON ?=
+VENV ?= .venv
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+bin := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint lint-ruff lint-format lint-mypy lint-sandbox format bench venv clean FORCE
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=/path/to/python3  which Python 3.10+ to use (default: the first one on PATH that runs)"
+	@echo "  ARGS='-k name -x'        passed on to pytest, or to the benchmarks"
+
+demo: $(VENV)/installed ## install, and run examples/ on every runtime found
+	@$(bin)/python examples/demo.py
+
+test: $(VENV)/installed-test ## install, and run the tests
+	$(bin)/python -m pytest $(ARGS)
+
+lint: lint-ruff lint-format lint-mypy lint-sandbox ## ruff, mypy --strict, and sandbox/ compiled on every interpreter
+
+lint-ruff: $(VENV)/installed-lint
+	$(bin)/ruff check
+
+lint-format: $(VENV)/installed-lint
+	$(bin)/ruff format --check
+
+lint-mypy: $(VENV)/installed-lint
+	$(bin)/mypy
+
+lint-sandbox: $(VENV)/installed
+	$(bin)/python .ci/compile_sandbox.py
+
+format: $(VENV)/installed-lint ## let ruff format everything but sandbox/ and examples/
+	$(bin)/ruff check --fix-only
+	$(bin)/ruff format
+
+bench: $(VENV)/installed ## measure warm invocations and cold starts, and print tables
+	$(bin)/python -m benchmarks $(ARGS)
+
+venv: $(VENV)/installed ## only make .venv and install the project into it
+
+clean: ## remove .venv and everything that tools left behind
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A .venv that was made with another PYTHON than the one asked for now is made anew.
+ifneq ($(PYTHON),)
+ifneq ($(PYTHON),$(file < $(VENV)/asked-for))
+$(VENV)/installed: FORCE
+endif
+endif
+
+# One at a time, also under make -j: two pips in one environment break each other.
+.NOTPARALLEL:
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	@.ci/make-venv $(VENV) $(PYTHON)
+	@printf '%s' '$(PYTHON)' > $(VENV)/asked-for
+	$(bin)/python -m pip install --quiet --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-%: $(VENV)/installed
+	$(bin)/python -m pip install --quiet --quiet --editable '.[$*]'
+	@touch $@

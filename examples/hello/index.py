@@ -1,0 +1,12 @@
+# -*- coding: utf-8 -*-
+"""Greets whoever the event names. The greeting is user data of the function: GREETING."""
+import sys
+
+
+def handler(event, context):
+    context.getLogger().info("greeting %s", event["name"])
+    print("print() goes to the log as well")
+    return {
+        "message": "%s, %s!" % (context.getUserData("GREETING", "Hello"), event["name"]),
+        "python": "%d.%d.%d" % sys.version_info[:3],
+    }
