@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import stat
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -24,17 +23,14 @@ MAX_ENTRIES: Final = 30_000
 
 _MAX_DEPTH: Final = 100  # shutil.rmtree recurses up to 3.12: what it cannot remove must not be made
 _CHUNK_BYTES: Final = 1024 * 1024
-_ENCRYPTED: Final = 0x1 | 0x40 | 0x2000  # traditional, strong, masked directory (APPNOTE.TXT 4.4.4)
+# What came out of zipfile for 400,000 archives with random changes, on 3.10, 3.11 and 3.13.
 _DAMAGED: Final = (
     zipfile.BadZipFile,
     zlib.error,
-    struct.error,
     EOFError,
-    ValueError,  # UnicodeError and negative seeks
-    OverflowError,
-    RuntimeError,  # NotImplementedError: a newer kind of archive
+    ValueError,  # negative seeks, and UnicodeError
+    RuntimeError,  # encrypted, and NotImplementedError: strongly encrypted, patch data, a newer kind of archive
 )
-_IMPOSSIBLE: Final = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
 class ArchiveError(Exception):
@@ -69,7 +65,7 @@ def extract(
     except _DAMAGED as error:
         raise ArchiveError(f"not a usable zip archive: {error}") from error
     except OSError as error:
-        if error.errno not in _IMPOSSIBLE:
+        if error.errno != errno.ENAMETOOLONG:
             raise
         raise ArchiveError(f"not a usable zip archive: {error.strerror}") from error
 
@@ -124,8 +120,6 @@ def _safe_path(member: zipfile.ZipInfo) -> str:
 
 
 def _check_content(member: zipfile.ZipInfo) -> None:
-    if member.flag_bits & _ENCRYPTED:
-        raise ArchiveError(f"encrypted: {member.filename!r}")
     # bzip2 and lzma are refused for what they do to memory: zipfile unpacks a whole chunk of them at once, and
     # 64 KiB of bzip2 can be more than a gigabyte.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -53,8 +53,9 @@ class Channel:
         self.log = LogRing(log_bytes)
 
     def send(self, data: bytes) -> None:
-        """Write *data*, now as far as it fits, the rest while wait() is called."""
-        self._unsent = memoryview(data)
+        """Write *data*, now as far as it fits, the rest while wait() is called; in the order it was sent."""
+        # A pipe holds 64 KiB, and the settings of a new instance may be longer: the request behind them must wait.
+        self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
         self._write()
         if self._unsent:
             self._poll.register(self._request_fd, select.POLLOUT)

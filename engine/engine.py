@@ -33,6 +33,7 @@ from engine.pool import Pool
 from engine.result import Result
 from engine.runtimes import Interpreter, Runtimes
 from engine.staging import Staging
+from engine.timeline import Timeline
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 StartMethod = Literal["fork", "spawn"]
 
 _SUBMIT_THREADS: Final = 32
+_IDLE_LOOK_NS: Final = NS_PER_S
+"""A thread that a function left behind may fill its memory: one look a second, 2 microseconds an instance."""
+
 _BILLING_STEPS_MS: Final = (1, 100, 1000)
 
 
@@ -93,15 +97,20 @@ class Engine:
         self._wake_idle_thread = threading.Event()
         self._workspace = Workspace()
         self._staging = Staging(self._workspace.root)
-        self._finalizer = weakref.finalize(self, _abandon, self._pid, self._zygotes, self._workspace)
+        self._finalizer = weakref.finalize(
+            self, _abandon, self._pid, self._zygotes, self._workspace, self._wake_idle_thread
+        )
 
-    def invoke(self, function: Function, event: object, *, request_id: str | None = None) -> Result:
+    def invoke(
+        self, function: Function, event: object, *, request_id: str | None = None, timeline: bool = False
+    ) -> Result:
         """Run *function* once with *event* and return its result.
 
         Args:
             function: What to run.
             event: Any JSON value; bytes are taken for JSON text as it is.
             request_id: Id of this invocation; a random UUID by default.
+            timeline: Whether to record memory over time, in ``result.timeline``.
 
         Raises:
             InvalidEventError: The event is not JSON, or over 6 MiB.
@@ -119,7 +128,13 @@ class Engine:
         is_cold = instance is None
         if instance is None:
             instance = self._start_instance(function, pool, request_id)
-        invocation = Invocation(instance, request_id, is_cold=is_cold, billing_step_ms=self._billing_step_ms)
+        invocation = Invocation(
+            instance,
+            request_id,
+            is_cold=is_cold,
+            billing_step_ms=self._billing_step_ms,
+            timeline=Timeline() if timeline else None,
+        )
         try:
             result = invocation.run(text)
         except BaseException:
@@ -137,7 +152,9 @@ class Engine:
         self._events.invocation_finished(instance, result)
         return result
 
-    def submit(self, function: Function, event: object, *, request_id: str | None = None) -> Future[Result]:
+    def submit(
+        self, function: Function, event: object, *, request_id: str | None = None, timeline: bool = False
+    ) -> Future[Result]:
         """Do the same as invoke() on another thread, and return a future of the result at once.
 
         Raises:
@@ -147,7 +164,7 @@ class Engine:
         with self._lock:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(_SUBMIT_THREADS, thread_name_prefix="fgengine-submit")
-            return self._executor.submit(self.invoke, function, event, request_id=request_id)
+            return self._executor.submit(self.invoke, function, event, request_id=request_id, timeline=timeline)
 
     def map(self, function: Function, events: Iterable[object]) -> Iterator[Result]:
         """Yield the result of *function* for each of *events*, in their order, one after the other."""
@@ -228,9 +245,15 @@ class Engine:
     def _start_instance(self, function: Function, pool: Pool, request_id: str) -> Instance:
         try:
             zygote = self._zygote_for(self.runtimes.find(function.runtime))
-            home = self._workspace.home_for(pool.staged.root)
-            method = "spawn" if platform.acts_at_start(function) else self._start_method
-            instance = Instance(function, pool.staged, home, zygote, method=method, log_bytes=self._log_bytes)
+            instance = Instance(
+                function,
+                pool.staged,
+                zygote,
+                home=self._workspace.home_for(pool.staged.root),
+                scratch_parent=self._workspace.root,
+                method="spawn" if platform.acts_at_start(function) else self._start_method,
+                log_bytes=self._log_bytes,
+            )
         except BaseException:
             pool.given_up()
             raise
@@ -266,7 +289,8 @@ class Engine:
             with self._lock:
                 if self._idle_thread is None and not self._closed:
                     # Held weakly: an engine that nobody holds any more must not be kept by its own thread.
-                    arguments = (weakref.WeakMethod(self._release_due), self._wake_idle_thread, self._idle_timeout_ns)
+                    first_wait_ns = min(self._idle_timeout_ns, _IDLE_LOOK_NS)
+                    arguments = (weakref.WeakMethod(self._release_due), self._wake_idle_thread, first_wait_ns)
                     self._idle_thread = threading.Thread(
                         target=_release_idle_for_ever, args=arguments, name="fgengine-idle", daemon=True
                     )
@@ -278,19 +302,21 @@ class Engine:
                 self._end(pool, instance, "idle")
 
     def _release_due(self) -> int:
-        """Release what was idle for too long; return the time until the next one is due, in nanoseconds."""
+        """Release what was idle for too long, or grew while idle; return when to come again, in nanoseconds."""
         now = monotonic_ns()
         self._release_idle_since(now - self._idle_timeout_ns)
+        for pool in list(self._pools.values()):
+            for instance in pool.outgrown():
+                self._end(pool, instance, "out_of_memory")
         idle_since = [pool.oldest_idle_ns() for pool in list(self._pools.values())]
-        oldest = min((each for each in idle_since if each is not None), default=now)
-        return max(0, oldest + self._idle_timeout_ns - now)
+        due_ns = [since + self._idle_timeout_ns - now for since in idle_since if since is not None]
+        return max(0, min([*due_ns, _IDLE_LOOK_NS])) if due_ns else min(self._idle_timeout_ns, _IDLE_LOOK_NS)
 
 
 def _release_idle_for_ever(
-    release_due: weakref.WeakMethod[Callable[[], int]], wake: threading.Event, timeout_ns: int
+    release_due: weakref.WeakMethod[Callable[[], int]], wake: threading.Event, wait_ns: int
 ) -> None:
     """Sleep until an instance is due, release it, and so on; an instance that comes later is due later."""
-    wait_ns = timeout_ns
     while not wake.wait(wait_ns / NS_PER_S):
         release = release_due()
         if release is None:
@@ -299,10 +325,13 @@ def _release_idle_for_ever(
         del release
 
 
-def _abandon(owner_pid: int, zygotes: dict[Interpreter, Zygote], workspace: Workspace) -> None:
+def _abandon(
+    owner_pid: int, zygotes: dict[Interpreter, Zygote], workspace: Workspace, wake_idle_thread: threading.Event
+) -> None:
     """End what an engine holds; also called when the engine was forgotten, or the host exits."""
     if os.getpid() != owner_pid:
         return
+    wake_idle_thread.set()
     for zygote in zygotes.values():
         zygote.close()
     zygotes.clear()

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Final
 
 from engine import platform, proc, protocol
 from engine.channel import EXIT, REPLY
 from engine.clock import monotonic_ns
 from engine.errors import EngineError
+from engine.guard import Guard, limits_of
 from engine.launch import ExitReport, Zygote
 from engine.lifecycle import Event, State, next_state
 from engine.logring import LogTail
 from engine.memory import BYTES_PER_MB, MemoryMeter
 from engine.model import Credentials, Function
+from engine.scratch import Scratch
 from engine.staging import StagedFunction
-from engine.supervisor import Ended, Verdict, watch
+from engine.supervisor import watch
+from engine.timeline import Timeline
+from engine.verdict import Ended, Verdict
 
 _TOKEN_BYTES: Final = 8
 
@@ -37,23 +42,36 @@ class Instance:
     """
 
     def __init__(
-        self, function: Function, staged: StagedFunction, home: str, zygote: Zygote, *, method: str, log_bytes: int
+        self,
+        function: Function,
+        staged: StagedFunction,
+        zygote: Zygote,
+        *,
+        home: str,
+        scratch_parent: str,
+        method: str,
+        log_bytes: int,
     ) -> None:
         """Start the interpreter and tell it what it serves; nothing of the function runs yet.
 
         Args:
             function: What it will serve.
             staged: Where its code is.
-            home: Its working directory.
             zygote: Who starts it.
+            home: Its working directory.
+            scratch_parent: Where its private temporary folder is made.
             method: ``fork`` or ``spawn``.
             log_bytes: How much of its output is kept.
 
         Raises:
             InstanceStartError: The interpreter could not be started.
         """
-        environment = platform.environment(function, staged.root, home)
-        process = zygote.start(method, environment, log_bytes)
+        with ExitStack() as on_failure:
+            scratch = Scratch(scratch_parent)
+            on_failure.callback(scratch.remove)
+            environment = platform.environment(function, code_root=staged.root, home=home, scratch=scratch.path)
+            process = zygote.start(method, environment, log_bytes)
+            on_failure.pop_all()
         self.function = function
         self.staged = staged
         self.pid = process.pid
@@ -61,8 +79,8 @@ class Instance:
         self.idle_since_ns = 0
         self._zygote = zygote
         self._channel = process.channel
-        self._limit_bytes = function.memory_mb * BYTES_PER_MB
-        self._meter = MemoryMeter(process.pid, self._limit_bytes)
+        limits = limits_of(function.memory_mb, function.max_processes, function.tmp_mb)
+        self._guard = Guard(process.pid, limits, MemoryMeter(process.pid), scratch)
         self._channel.send(protocol.encode(_settings(function, staged, home, environment)))
 
     def load(self, request_id: str, timeout_ns: int) -> Verdict:
@@ -77,10 +95,10 @@ class Instance:
         """Count the start as finished: load, and the initializer if there is one, have answered well."""
         self.state = next_state(self.state, Event.READY)
 
-    def invoke(self, request_id: str, event: bytes, timeout_ns: int) -> Verdict:
-        """Run the handler once with the JSON text *event*."""
+    def invoke(self, request_id: str, event: bytes, timeout_ns: int, timeline: Timeline | None = None) -> Verdict:
+        """Run the handler once with the JSON text *event*, and draw its memory into *timeline*."""
         self.state = next_state(self.state, Event.INVOKE)
-        verdict = self._call("invoke", request_id, timeout_ns, event)
+        verdict = self._call("invoke", request_id, timeout_ns, event, timeline)
         if verdict.ended is Ended.REPLIED:
             self.state = next_state(self.state, Event.REPLY)
         return verdict
@@ -96,6 +114,10 @@ class Instance:
         if ready:
             self._channel.discard_output()
         return True
+
+    def is_over_memory(self) -> bool:
+        """Whether the interpreter itself, without what it started, is over its memory now."""
+        return self._guard.is_over_memory()
 
     def take_log(self) -> LogTail:
         """Return the newest output up to now, and start over."""
@@ -122,25 +144,20 @@ class Instance:
         return report
 
     def close(self) -> None:
-        """Give the descriptors of a reaped instance back."""
+        """Give the descriptors of a reaped instance back, and remove its temporary files."""
         self._channel.close()
-        self._meter.close()
+        self._guard.close()
 
-    def _call(self, phase: str, request_id: str, timeout_ns: int, payload: bytes = b"") -> Verdict:
+    def _call(
+        self, phase: str, request_id: str, timeout_ns: int, payload: bytes = b"", timeline: Timeline | None = None
+    ) -> Verdict:
         token = os.urandom(_TOKEN_BYTES).hex()
-        self._meter.start()
+        self._guard.start(monotonic_ns(), timeline)
         started_ns = monotonic_ns()
         deadline_ns = started_ns + timeout_ns
         header = {"type": phase, "token": token, "request_id": request_id, "deadline_ns": deadline_ns}
         self._channel.send(protocol.encode(header, payload))
-        return watch(
-            self._channel,
-            self._meter,
-            token=token,
-            started_ns=started_ns,
-            deadline_ns=deadline_ns,
-            limit_bytes=self._limit_bytes,
-        )
+        return watch(self._channel, self._guard, token=token, started_ns=started_ns, deadline_ns=deadline_ns)
 
 
 def _settings(function: Function, staged: StagedFunction, home: str, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -154,7 +171,7 @@ def _settings(function: Function, staged: StagedFunction, home: str, environment
         "import_path": [staged.root, *staged.dependencies],
         "working_directory": home,
         "environment": environment,
-        "limits": {"nofile": platform.MAX_OPEN_FILES, "core": 0},
+        "limits": _resource_limits(function),
         "name": function.name,
         "package": function.package,
         "version": function.version,
@@ -167,6 +184,14 @@ def _settings(function: Function, staged: StagedFunction, home: str, environment
         # Over the pipe and nowhere else: an environment or a command line can be read by others.
         "credentials": _secrets(function.credentials),
     }
+
+
+def _resource_limits(function: Function) -> dict[str, int]:
+    """Return what the instance sets on itself by setrlimit(2), by the names that the resource module has for it."""
+    limits = {"nofile": function.max_open_files, "core": 0}
+    if function.address_space_mb is not None:
+        limits["as"] = function.address_space_mb * BYTES_PER_MB
+    return limits
 
 
 def _secrets(credentials: Credentials) -> dict[str, str]:

@@ -12,7 +12,8 @@ from engine.memory import BYTES_PER_MB
 from engine.model import Status, Summary
 from engine.outcome import INITIALIZE, INVOKE, LOAD, Failure, Phase
 from engine.result import Result
-from engine.supervisor import Ended, Verdict
+from engine.timeline import Timeline
+from engine.verdict import Ended, Verdict
 
 
 class Invocation:
@@ -25,12 +26,21 @@ class Invocation:
         survived: Whether the instance can serve another one; it is dead and reaped otherwise.
     """
 
-    def __init__(self, instance: Instance, request_id: str, *, is_cold: bool, billing_step_ms: int) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        request_id: str,
+        *,
+        is_cold: bool,
+        billing_step_ms: int,
+        timeline: Timeline | None = None,
+    ) -> None:
         self.instance = instance
         self.request_id = request_id
         self.is_cold = is_cold
         self.survived = False
         self._billing_step_ms = billing_step_ms
+        self._timeline = timeline
         self._load: Verdict | None = None
         self._initialize: Verdict | None = None
         self._invoke: Verdict | None = None
@@ -43,7 +53,8 @@ class Invocation:
         failure = self._start() if self.is_cold else None
         if failure is None:
             self._started_at_s = time.time()
-            self._invoke = instance.invoke(self.request_id, event, ns_from_seconds(function.timeout_s))
+            timeout_ns = ns_from_seconds(function.timeout_s)
+            self._invoke = instance.invoke(self.request_id, event, timeout_ns, self._timeline)
             failure = self._judge(INVOKE, self._invoke, function.timeout_s)
         self.survived = failure is None or failure.instance_survives
         return self._result(failure)
@@ -89,6 +100,7 @@ class Invocation:
             log_dropped_bytes=log.dropped_bytes,
             cold_start=self.is_cold,
             version=self.instance.function.version,
+            timeline=self._timeline.points() if self._timeline is not None else None,
             started_at_s=self._started_at_s,
             body_bytes=frame.payload if frame is not None and failure is None else None,
         )

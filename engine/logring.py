@@ -63,4 +63,5 @@ def _start_of_character(tail: bytes) -> int:
     for at, byte in enumerate(tail[:_LONGEST_CHARACTER_BYTES]):
         if byte & _CONTINUATION_MASK != _CONTINUATION:
             return at
-    return 0  # four continuation bytes in a row are no UTF-8 at all: nothing was cut in two
+    # Four continuation bytes in a row are no UTF-8 at all: nothing was cut in two. Fewer are all that fits.
+    return 0 if len(tail) >= _LONGEST_CHARACTER_BYTES else len(tail)

@@ -16,31 +16,25 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from engine import proc
-from engine.clock import NS_PER_MS, NS_PER_S
-
 BYTES_PER_MB: Final = 1024 * 1024
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_FASTEST_FILL_BYTES_PER_S: Final = 4 * 1024**3
-"""Touching new pages was measured at 1 to 3 GB/s; the limit cannot be passed sooner than at this speed."""
 
-_SHORTEST_INTERVAL_NS: Final = NS_PER_MS
-_LONGEST_INTERVAL_NS: Final = 50 * NS_PER_MS
+_SHARED_WITH_ZYGOTE_AT_MOST_BYTES: Final = 6 * BYTES_PER_MB
 
 
 class MemoryMeter:
     """Measures one instance: reset at the start of an invocation, sampled while it runs, read at its end."""
 
-    def __init__(self, pid: int, limit_bytes: int) -> None:
+    def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._limit_bytes = limit_bytes
         self._clear_refs = os.open(f"/proc/{pid}/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._status = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
         self._sampled_peak_bytes = 0
         self._last_peak_bytes = 0
         self._shared_above_bytes: int | None = None
+        self.last_used_bytes = 0
 
     def start(self) -> None:
         """Forget the peak so far: what follows is a new invocation."""
@@ -48,12 +42,12 @@ class MemoryMeter:
         with suppress(OSError):  # gone already: its exit is found by who waits for it
             os.pwrite(self._clear_refs, b"5", 0)
 
-    def sample(self) -> int:
-        """Return the bytes used now by the whole tree, and remember them for the peak."""
-        used = self._resident_bytes()
-        below = proc.descendants(self._pid)
+    def sample(self, below: list[int]) -> int:
+        """Return the bytes that the instance and its descendants *below* use now, and remember them for the peak."""
+        used = self.resident_bytes()
         if below:
             used = max(used, self._tree_bytes(below))
+        self.last_used_bytes = used
         self._sampled_peak_bytes = max(self._sampled_peak_bytes, used)
         return used
 
@@ -67,18 +61,13 @@ class MemoryMeter:
         # A zombie has no VmHWM.
         return self._sampled_peak_bytes or self._last_peak_bytes
 
-    def next_interval_ns(self, used_bytes: int) -> int:
-        """Return how long the tree needs, at the very least, to get from *used_bytes* to its limit."""
-        headroom = max(0, self._limit_bytes - used_bytes)
-        interval = headroom * NS_PER_S // _FASTEST_FILL_BYTES_PER_S
-        return min(_LONGEST_INTERVAL_NS, max(_SHORTEST_INTERVAL_NS, interval))
-
     def close(self) -> None:
         """Give the descriptors back."""
         for fd in (self._clear_refs, self._statm, self._status):
             os.close(fd)
 
-    def _resident_bytes(self) -> int:
+    def resident_bytes(self) -> int:
+        """Return the resident memory of the instance alone, 0 when it is gone."""
         try:
             return int(os.pread(self._statm, 256, 0).split(b" ", 2)[1]) * _PAGE_BYTES
         except (OSError, IndexError, ValueError):
@@ -92,9 +81,6 @@ class MemoryMeter:
             # root's PSS as well; an upper bound keeps that from counting as shared with the zygote.
             self._shared_above_bytes = min(root_rss - root_pss, _SHARED_WITH_ZYGOTE_AT_MOST_BYTES)
         return root_pss + self._shared_above_bytes + sum(_rollup(pid)[1] for pid in below)
-
-
-_SHARED_WITH_ZYGOTE_AT_MOST_BYTES: Final = 6 * BYTES_PER_MB
 
 
 def _rollup(pid: int) -> tuple[int, int]:

@@ -30,6 +30,15 @@ MAX_SECONDS: Final = 604_800
 BARE_PYTHON3: Final = "python3.6"
 """What ``python3`` means: the version that FunctionGraph's guide recommends."""
 
+MAX_PROCESSES: Final = 4_194_304
+"""The kernel's own most (proc(5), pid_max)."""
+
+MIN_OPEN_FILES: Final = 256
+"""The engine's private descriptors of an instance are above 64; an interpreter needs some room as well."""
+
+MAX_OPEN_FILES: Final = 1_048_576
+"""The kernel's own most, unless somebody raised fs.nr_open (proc(5))."""
+
 _RUNTIME = re.compile(r"python(2\.7|3\.([6-9]|[1-9][0-9]+))\Z")
 _RESERVED_ENVIRONMENT_PREFIX: Final = "RUNTIME_"
 
@@ -47,6 +56,7 @@ class Status(str, enum.Enum):
     INITIALIZER_ERROR = "initializer_error"
     INITIALIZER_TIMEOUT = "initializer_timeout"
     INVALID_RESULT = "invalid_result"
+    DISK_FULL = "disk_full"
 
     __str__ = str.__str__
 
@@ -93,6 +103,11 @@ class Function:
         dependencies: Folders or .zip archives, importable after the code itself.
         credentials: What the context's key and token getters return.
         main_thread: Run the code on the main thread; production does not.
+        max_processes: Processes and threads of an instance, with everything it starts.
+        max_open_files: Descriptors that each process of an instance may have open.
+        tmp_mb: Space in the instance's private temporary folder (TMPDIR), in MB.
+        address_space_mb: Address space of each process of an instance, in MB; None for as much as there is. A function
+            that runs against it gets a MemoryError of its own; memory_mb is what the engine kills for.
 
     Raises:
         InvalidFunctionError: A field cannot work as given; it carries the field and the value.
@@ -115,6 +130,10 @@ class Function:
     dependencies: Sequence[str | os.PathLike[str]] = ()
     credentials: Credentials = field(default_factory=Credentials)
     main_thread: bool = False
+    max_processes: int = 1024
+    max_open_files: int = 2048
+    tmp_mb: int = 512
+    address_space_mb: int | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the class is frozen from here on; these are its normal forms
@@ -133,7 +152,12 @@ class Function:
             _check_entry("initializer", self.initializer)
         if not isinstance(self.main_thread, bool):
             raise InvalidFunctionError("main_thread", self.main_thread, "must be True or False")
-        _check_memory(self.memory_mb)
+        _check_count("memory_mb", self.memory_mb, MAX_MEMORY_MB)
+        _check_count("max_processes", self.max_processes, MAX_PROCESSES)
+        _check_count("max_open_files", self.max_open_files, MAX_OPEN_FILES, least=MIN_OPEN_FILES)
+        _check_count("tmp_mb", self.tmp_mb, MAX_MEMORY_MB)
+        if self.address_space_mb is not None:
+            _check_count("address_space_mb", self.address_space_mb, MAX_MEMORY_MB)
         for name in ("timeout_s", "initializer_timeout_s", "load_timeout_s"):
             _check_seconds(name, getattr(self, name))
         self._remember_hash()
@@ -201,7 +225,10 @@ def _existing_path(name: str, path: object) -> str:
     if not text or "\0" in text or not os.path.exists(text):
         raise InvalidFunctionError(name, text, "no such file or folder")
     # Absolute from the start: the host may change its working directory between two invocations.
-    return os.path.abspath(text)
+    absolute = os.path.abspath(text)
+    if not _is_utf8(absolute):
+        raise InvalidFunctionError(name, absolute, "must be a path that UTF-8 can express: it travels as JSON")
+    return absolute
 
 
 def _checked_user_data(user_data: object) -> dict[str, str]:
@@ -246,11 +273,9 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _check_memory(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_MEMORY_MB:
-        raise InvalidFunctionError(
-            "memory_mb", value, f"must be a whole number of MB, at least 1, at most {MAX_MEMORY_MB}"
-        )
+def _check_count(name: str, value: object, most: int, *, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidFunctionError(name, value, f"must be a whole number, at least {least}, at most {most}")
 
 
 def _check_seconds(name: str, value: object) -> None:

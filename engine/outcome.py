@@ -9,12 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from engine.model import Status
+from engine.payload import decode
 from engine.protocol import Frame
 from engine.result import ERROR_CODES, RESULT_TOO_LARGE_CODE
-from engine.supervisor import Ended, Verdict
+from engine.verdict import Ended, Verdict
+
+_LIMITS: Final = {
+    Ended.OUT_OF_MEMORY: (Status.OUT_OF_MEMORY, "runtime memory limit exceeded"),
+    Ended.DISK_FULL: (Status.DISK_FULL, "disk usage exceed limit"),
+    # The platform has no number of its own for this one: there, the fork fails.
+    Ended.TOO_MANY_PROCESSES: (Status.EXITED, "runtime process is exited, killed for too many processes and threads"),
+}
+CHECKED_BODY_BYTES: Final = 64 * 1024
+"""Decoding twice what is smaller is not worth a place to keep it."""
 
 _ERROR_KEYS: Final = ("errorMessage", "errorType", "stackTrace")
 
@@ -52,15 +60,15 @@ class Phase:
         """
         if verdict.ended is Ended.TIMED_OUT:
             return _engine_made(self.timeout_status, f"{self.timeout_text}{timeout_s:.9g}s")
-        if verdict.ended is Ended.OUT_OF_MEMORY:
-            return _engine_made(Status.OUT_OF_MEMORY, "runtime memory limit exceeded")
+        if verdict.ended in _LIMITS:
+            return _engine_made(*_LIMITS[verdict.ended])
         if verdict.ended is Ended.EXITED:
             return _engine_made(Status.EXITED, f"runtime process is exited, {exit_description}")
         if verdict.frame is None:
             return _broken(verdict.detail)
-        if verdict.frame.type == self.success:
-            return None
-        return self._reported(verdict.frame)
+        if verdict.frame.type != self.success:
+            return self._reported(verdict.frame)
+        return None if self is not INVOKE or _may_be_json(verdict.frame.payload) else _broken("text that is not JSON")
 
     def _reported(self, frame: Frame) -> Failure:
         """Return the failure that the instance reports about its own function."""
@@ -92,10 +100,24 @@ def _broken(detail: str) -> Failure:
     return _engine_made(Status.INVALID_RESULT, f"function result is invalid, error: the instance sent {detail}")
 
 
+def _may_be_json(payload: bytes) -> bool:
+    """Whether a return value is JSON, as far as that costs microseconds; larger ones show it when they are decoded.
+
+    Only a function that forged its own reply gets a no here.
+    """
+    if len(payload) > CHECKED_BODY_BYTES:
+        return True
+    try:
+        decode(payload)
+    except ValueError:
+        return False
+    return True
+
+
 def _checked_error(payload: bytes) -> dict[str, Any] | None:
     """Return the three keys in *payload*, or None when it is anything else: it comes from a child."""
     try:
-        error = orjson.loads(payload)
+        error = decode(payload)
     except ValueError:
         return None
     if not isinstance(error, dict) or set(error) != set(_ERROR_KEYS):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import decimal
 import json
-import re
 from typing import Any, Final
 
 import orjson
@@ -20,8 +19,10 @@ from engine.model import MAX_PAYLOAD_BYTES
 # Subclasses, dataclasses and dates are no JSON: left to json, which refuses them or treats them as their base.
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
-# 19 digits in a row may be an integer over 64 bits; anything shorter is not.
-_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
+# 19 digits in a row may be an integer over 64 bits; anything shorter is not. Found by translate() and a search for
+# a constant: on 6 MiB that takes a tenth of the time of a regular expression.
+_DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER: Final = b"0" * 19
 
 
 def encode_event(event: object) -> bytes:
@@ -43,13 +44,14 @@ def decode(text: bytes) -> Any:
         ValueError: *text* is not JSON.
     """
     # b"null" costs nothing here: orjson reads null and only writes it for NaN.
-    if not _LONG_NUMBER.search(text):
+    if _LONG_NUMBER not in text.translate(_DIGITS_TO_ZERO):
         try:
             return orjson.loads(text)
         except ValueError:
             pass  # a lone surrogate, a number beyond a double, deep nesting: json knows them
     try:
-        return json.loads(text, parse_int=_int_of_any_size, parse_constant=_refuse_constant)
+        # As text: of bytes, json.loads guesses the encoding, and takes UTF-16 and a byte order mark for JSON.
+        return json.loads(text.decode("utf-8"), parse_int=_int_of_any_size, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply for this interpreter to decode") from None
 
@@ -72,7 +74,6 @@ def _checked_text(text: bytes) -> bytes:
     if len(stripped) > MAX_PAYLOAD_BYTES:
         return stripped
     try:
-        stripped.decode("utf-8")
         decode(stripped)
     except ValueError as error:
         raise InvalidEventError(f"the event is not JSON: {error}") from error

@@ -7,9 +7,6 @@ from typing import Final
 
 from engine.model import MAX_PAYLOAD_BYTES, Function
 
-MAX_OPEN_FILES: Final = 2048
-"""Descriptors of one instance ("Notes and Constraints" of the platform)."""
-
 _START_PREFIXES: Final = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LANG", "LC_")
 """Read by the loader, the C library or the interpreter before any code of ours runs."""
 
@@ -19,7 +16,7 @@ def cpu_millicores(memory_mb: int) -> int:
     return 200 + memory_mb * 100 // 128
 
 
-def environment(function: Function, code_root: str, home: str) -> dict[str, str]:
+def environment(function: Function, *, code_root: str, home: str, scratch: str) -> dict[str, str]:
     """Return the environment variables of an instance: the documented RUNTIME_*, the user's own, and a bare system.
 
     Nothing of the host's environment is in it, and none of the credentials.
@@ -35,6 +32,7 @@ def environment(function: Function, code_root: str, home: str) -> dict[str, str]
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": home,
+        "TMPDIR": scratch,
         "LANG": "C.UTF-8",
         **function.user_data,
         "RUNTIME_PROJECT_ID": function.project_id,

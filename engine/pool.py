@@ -90,6 +90,13 @@ class Pool:
             self._idle = deque(each for each in self._idle if each.idle_since_ns >= idle_before_ns)
             return expired
 
+    def outgrown(self) -> list[Instance]:
+        """Return the idle instances that left something behind which grew over their memory, for the caller to kill."""
+        with self._changed:
+            outgrown = [each for each in self._idle if each.is_over_memory()]
+            self._idle = deque(each for each in self._idle if each not in outgrown)
+            return outgrown
+
     def oldest_idle_ns(self) -> int | None:
         """Return since when the longest idle instance is idle, or None when there is none."""
         with self._changed:

@@ -24,36 +24,44 @@ MAX_ROUNDS = 200
 """A tree that forks without end was gone after 2 rounds; this many mean that something else is wrong."""
 
 
-def threads(pid: int) -> list[str]:
-    """Return the thread ids of *pid*, none when it is gone."""
-    try:
-        return os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
-
-
 def children(pid: int) -> list[int]:
     """Return the processes that *pid* started or inherited; a listing that changes meanwhile may miss some."""
+    return _threads_and_children(pid)[1]
+
+
+def _threads_and_children(pid: int) -> tuple[int, list[int]]:
+    """Return the number of threads of *pid* and its children, nothing when it is gone."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return 0, []
     found: list[int] = []
-    for thread in threads(pid):
+    for thread in threads:
         try:
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as listing:
                 found += map(int, listing.read().split())
         except FileNotFoundError:
             # The thread ended; or the kernel was built without CONFIG_PROC_CHILDREN.
             if os.path.exists(f"/proc/{pid}/task/{thread}"):
-                return _children_by_psutil(pid)
+                return len(threads), _children_by_psutil(pid)
         except OSError:
             continue
-    return found
+    return len(threads), found
 
 
 def descendants(pid: int) -> list[int]:
     """Return everything below *pid*, parents before their children."""
-    found = children(pid)
+    return survey(pid)[1]
+
+
+def survey(pid: int) -> tuple[int, list[int]]:
+    """Return how many threads and processes *pid* and everything below it have, and what is below it."""
+    tasks, found = _threads_and_children(pid)
     for each in found:  # grows while it is walked
-        found += children(each)
-    return found
+        more_tasks, more = _threads_and_children(each)
+        tasks += max(1, more_tasks)  # a zombie has no thread and is a process all the same
+        found += more
+    return tasks, found
 
 
 def is_alive(pid: int) -> bool:

@@ -52,14 +52,13 @@ class Decoder:
 
     def __init__(self, max_payload_bytes: int = MAX_REPLY_PAYLOAD_BYTES) -> None:
         self._max_payload_bytes = max_payload_bytes
-        self._pieces: list[bytes] = []
-        self._held_bytes = 0
-        self._needed_bytes = PREFIX_BYTES
+        # One buffer, not a list of pieces: a child that writes single bytes would make an object of each.
+        self._buffer = bytearray()
 
     @property
     def held_bytes(self) -> int:
         """How many bytes of an unfinished frame are held."""
-        return self._held_bytes
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that *data* completes, in order.
@@ -67,24 +66,24 @@ class Decoder:
         Raises:
             ProtocolError: The bytes are no legal frame.
         """
-        self._pieces.append(data)
-        self._held_bytes += len(data)
+        buffer = self._buffer
+        buffer += data
         frames: list[Frame] = []
-        while self._held_bytes >= self._needed_bytes:
-            buffer = b"".join(self._pieces)
-            header_bytes, payload_bytes = self._checked_lengths(buffer)
-            end = PREFIX_BYTES + header_bytes + payload_bytes
+        start = 0
+        while len(buffer) - start >= PREFIX_BYTES:
+            header_bytes, payload_bytes = self._checked_lengths(start)
+            payload = start + PREFIX_BYTES + header_bytes
+            end = payload + payload_bytes
             if len(buffer) < end:
-                self._pieces, self._needed_bytes = [buffer], end
                 break
-            start = PREFIX_BYTES + header_bytes
-            frames.append(_frame(buffer[PREFIX_BYTES:start], buffer[start:end]))
-            rest = buffer[end:]
-            self._pieces, self._held_bytes, self._needed_bytes = [rest] if rest else [], len(rest), PREFIX_BYTES
+            with memoryview(buffer) as view:
+                frames.append(_frame(bytes(view[start + PREFIX_BYTES : payload]), bytes(view[payload:end])))
+            start = end
+        del buffer[:start]  # once, and not after each frame: a pipe holds two thousand of the smallest ones
         return frames
 
-    def _checked_lengths(self, buffer: bytes) -> tuple[int, int]:
-        header_bytes, payload_bytes = _LENGTHS.unpack_from(buffer)
+    def _checked_lengths(self, start: int) -> tuple[int, int]:
+        header_bytes, payload_bytes = _LENGTHS.unpack_from(self._buffer, start)
         if not 0 < header_bytes <= MAX_HEADER_BYTES:
             raise ProtocolError(f"a frame header of {header_bytes} bytes (at most {MAX_HEADER_BYTES})")
         if payload_bytes > self._max_payload_bytes:

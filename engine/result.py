@@ -10,7 +10,9 @@ from functools import cached_property
 from typing import Any, Final
 
 from engine import payload
+from engine.errors import ProtocolError
 from engine.model import Status, Summary
+from engine.timeline import Point
 
 ERROR_CODES: Final[Mapping[Status, int]] = {
     # Values of X-Func-Err-Code (functiongraph.md, sections 3.1 and 3.3).
@@ -24,6 +26,7 @@ ERROR_CODES: Final[Mapping[Status, int]] = {
     Status.INITIALIZER_ERROR: 4009,
     Status.INITIALIZER_TIMEOUT: 4211,
     Status.INVALID_RESULT: 4007,
+    Status.DISK_FULL: 4207,
 }
 
 RESULT_TOO_LARGE_CODE: Final = 4004
@@ -43,6 +46,7 @@ class Result:
         cold_start: Whether an instance was started for it.
         summary: Request id, configured memory, durations, used memory, bill.
         version: The function's version, for the log's frame.
+        timeline: Memory over time where it was asked for: (ms since the start, MB) pairs in the order of time.
         started_at_s: When the request left the engine, in seconds since the epoch.
         body_bytes: The return value's JSON text as the function's own json made it; None on failure.
     """
@@ -55,6 +59,7 @@ class Result:
     log_dropped_bytes: int = 0
     cold_start: bool = False
     version: str = "latest"
+    timeline: tuple[Point, ...] | None = None
     started_at_s: float = 0.0
     body_bytes: bytes | None = field(default=None, repr=False)
 
@@ -73,9 +78,14 @@ class Result:
         """The return value, decoded when it is first asked for; None on failure.
 
         Raises:
-            ValueError: The function wrote a reply of its own behind the engine's back, and it is not JSON.
+            ProtocolError: The function forged a large reply behind the engine's back, and it is not JSON.
         """
-        return None if self.body_bytes is None else payload.decode(self.body_bytes)
+        if self.body_bytes is None:
+            return None
+        try:
+            return payload.decode(self.body_bytes)
+        except ValueError as error:
+            raise ProtocolError(f"the instance sent a return value that is not JSON: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as values that JSON can express."""
@@ -89,6 +99,7 @@ class Result:
             "summary": asdict(self.summary),
             "log": self.log,
             "log_dropped_bytes": self.log_dropped_bytes,
+            **({} if self.timeline is None else {"timeline": [list(point) for point in self.timeline]}),
         }
 
     def render_return(self) -> str:

@@ -8,7 +8,7 @@ wins a race is decided here and nowhere else, in this order:
 1. A complete reply that is in the pipe wins over everything that is noticed at the same time: over a deadline
    that passed while we were not scheduled, and over an exit right after it. It is read before the clock is.
 2. Memory over the limit is judged again from the final peak, after the reply: a function that was over it for a
-   millisecond between two samples is out of memory every time, not when a sample happened to see it.
+   millisecond between two looks is out of memory every time, not when a look happened to see it.
 3. A deadline is judged before an exit, because what ends at the deadline was most likely ended by it. (The
    engine's own kill comes after this wait, and its reason is this verdict; nobody guesses it from a status.)
 
@@ -19,42 +19,13 @@ before its pidfd says so, and one that closed it on purpose can still only exit 
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
 from typing import Protocol
 
 from engine import channel as ch
 from engine.clock import Clock, monotonic_ns
 from engine.errors import ProtocolError
 from engine.protocol import Frame
-
-
-class Ended(enum.Enum):
-    """How a wait ended."""
-
-    REPLIED = "replied"
-    TIMED_OUT = "timed_out"
-    OUT_OF_MEMORY = "out_of_memory"
-    EXITED = "exited"
-    BROKE_PROTOCOL = "broke_protocol"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a wait ended, when, and with which peak.
-
-    Attributes:
-        frame: The reply, when there was one that counts.
-        duration_ns: From the request to the verdict; never beyond the deadline for TIMED_OUT.
-        peak_bytes: Peak memory of the tree.
-        detail: What broke the protocol, in words.
-    """
-
-    ended: Ended
-    duration_ns: int
-    peak_bytes: int
-    frame: Frame | None = None
-    detail: str = ""
+from engine.verdict import Ended, Verdict
 
 
 class Line(Protocol):
@@ -70,70 +41,67 @@ class Line(Protocol):
         """Take some output."""
 
 
-class Meter(Protocol):
-    """What measures memory."""
+class Watched(Protocol):
+    """What has limits while it is waited for."""
 
-    def sample(self) -> int:
-        """Return the bytes in use now."""
+    def next_interval_ns(self) -> int:
+        """Return how long the next look can wait."""
 
-    def peak_bytes(self) -> int:
-        """Return the peak so far."""
+    def inspect(self) -> Ended | None:
+        """Look at everything that has a limit; return which one is passed."""
 
-    def next_interval_ns(self, used_bytes: int) -> int:
-        """Return how long the next sample can wait."""
+    def judge(self, ended: Ended) -> tuple[Ended, int]:
+        """Return the final verdict and the peak."""
 
 
 def watch(
-    line: Line,
-    meter: Meter,
-    *,
-    token: str,
-    started_ns: int,
-    deadline_ns: int,
-    limit_bytes: int,
-    clock: Clock = monotonic_ns,
+    line: Line, guard: Watched, *, token: str, started_ns: int, deadline_ns: int, clock: Clock = monotonic_ns
 ) -> Verdict:
     """Wait until the request with *token* has its reply, or can have none.
 
     Args:
         line: The pipes of the instance.
-        meter: Its memory.
+        guard: Its limits.
         token: What the reply must carry.
         started_ns: When the request left the engine, on *clock*.
         deadline_ns: When time is up, on *clock*.
-        limit_bytes: Memory that the tree may use.
         clock: Monotonic nanoseconds.
     """
-    sample_at_ns = started_ns + meter.next_interval_ns(0)
+    try:
+        ended, ended_ns, frame = _wait(
+            line, guard, token=token, started_ns=started_ns, deadline_ns=deadline_ns, clock=clock
+        )
+        detail = ""
+    except ProtocolError as error:
+        ended, ended_ns, frame, detail = Ended.BROKE_PROTOCOL, clock(), None, str(error)
+    judged, peak_bytes = guard.judge(ended)
+    return Verdict(judged, ended_ns - started_ns, peak_bytes, frame if judged is ended else None, detail)
+
+
+def _wait(
+    line: Line, guard: Watched, *, token: str, started_ns: int, deadline_ns: int, clock: Clock
+) -> tuple[Ended, int, Frame | None]:
+    """Return why the wait is over, since when, and the reply if that is why."""
+    look_at_ns = started_ns + guard.next_interval_ns()
     while True:
-        ready = line.wait(min(deadline_ns, sample_at_ns) - clock())
+        ready = line.wait(min(deadline_ns, look_at_ns) - clock())
         if ready & ch.REPLY:
-            try:
-                frame = _frame_with(token, line.receive())
-            except ProtocolError as error:
-                return Verdict(Ended.BROKE_PROTOCOL, clock() - started_ns, meter.peak_bytes(), detail=str(error))
+            frame = _frame_with(token, line.receive())
             if frame is not None:
-                return _judged(Ended.REPLIED, clock() - started_ns, meter, limit_bytes, frame)
+                return Ended.REPLIED, clock(), frame
         now = clock()
         if now >= deadline_ns:
-            return _judged(Ended.TIMED_OUT, deadline_ns - started_ns, meter, limit_bytes)
+            return Ended.TIMED_OUT, deadline_ns, None
         if ready & ch.EXIT:
-            return Verdict(Ended.EXITED, now - started_ns, meter.peak_bytes())
+            return Ended.EXITED, now, None
         if ready & ch.OUTPUT:
             line.read_output()
-        if now >= sample_at_ns:
-            used = meter.sample()
-            if used > limit_bytes:
-                return Verdict(Ended.OUT_OF_MEMORY, clock() - started_ns, max(used, meter.peak_bytes()))
-            sample_at_ns = clock() + meter.next_interval_ns(used)
-
-
-def _judged(ended: Ended, duration_ns: int, meter: Meter, limit_bytes: int, frame: Frame | None = None) -> Verdict:
-    """Return the verdict *ended*, unless the final peak says that memory ran out on the way there."""
-    peak_bytes = meter.peak_bytes()
-    if peak_bytes > limit_bytes:
-        ended, frame = Ended.OUT_OF_MEMORY, None
-    return Verdict(ended, duration_ns, peak_bytes, frame)
+        if now >= look_at_ns:
+            passed = guard.inspect()
+            now = clock()
+            if passed is not None:
+                return passed, now, None
+            look_at_ns = now + guard.next_interval_ns()
 
 
 def _frame_with(token: str, frames: list[Frame]) -> Frame | None:

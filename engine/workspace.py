@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
 import tempfile
 import threading
 from contextlib import suppress
 from typing import Final
+
+from engine.scratch import remove_tree
 
 PREFIX: Final = "fgengine-"
 _LOCK_NAME: Final = "lock"
@@ -25,9 +26,7 @@ class Workspace:
 
     def __init__(self) -> None:
         remove_abandoned()
-        self.root = tempfile.mkdtemp(prefix=PREFIX)
-        self._lock_fd = os.open(os.path.join(self.root, _LOCK_NAME), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        self.root, self._lock_fd = _make_locked()
         self._homes: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -48,8 +47,26 @@ class Workspace:
 
     def close(self) -> None:
         """Remove the folder with everything in it."""
-        _remove(self.root)
+        remove_tree(self.root)
         os.close(self._lock_fd)
+
+
+def _make_locked() -> tuple[str, int]:
+    """Make a folder with a locked lock file in it.
+
+    Between making and locking, an engine that starts at this moment may take the folder for an abandoned one; its
+    lock file has no name any more then, and another folder is made.
+    """
+    while True:
+        root = tempfile.mkdtemp(prefix=PREFIX)
+        try:
+            lock_fd = os.open(os.path.join(root, _LOCK_NAME), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+        if os.fstat(lock_fd).st_nlink:
+            return root, lock_fd
+        os.close(lock_fd)
 
 
 def remove_abandoned() -> None:
@@ -69,14 +86,6 @@ def _remove_if_abandoned(path: str) -> None:
     lock_fd = os.open(os.path.join(path, _LOCK_NAME), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: somebody lives here
-        _remove(path)
+        remove_tree(path)
     finally:
         os.close(lock_fd)
-
-
-def _remove(root: str) -> None:
-    # A folder without write permission keeps its entries from an ordinary user, even the owner.
-    for folder, _, _ in os.walk(root):
-        with suppress(OSError):
-            os.chmod(folder, stat.S_IRWXU)
-    shutil.rmtree(root, ignore_errors=True)

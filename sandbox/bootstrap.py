@@ -115,6 +115,7 @@ class _Instance(object):
         self._reply_fd = reply_fd
         self._streams = streams
         self._handler = None  # type: Any
+        self._pid = os.getpid()
 
     def serve(self, _exit=os._exit):
         # type: (Any) -> None
@@ -192,6 +193,8 @@ class _Instance(object):
         failures.print_to_log(error, trace, self._streams[1], self._roots)
         return results.encode(failure.to_dict(prefix))
 
-    def _reply(self, kind, token, body, _write_frame=write_frame):
-        # type: (str, Any, bytes, Any) -> None
+    def _reply(self, kind, token, body, _write_frame=write_frame, _getpid=os.getpid, _exit=os._exit):
+        # type: (str, Any, bytes, Any, Any, Any) -> None
+        if _getpid() != self._pid:
+            _exit(0)  # a copy that the function forked and forgot to end: it answers nobody, and serves nobody
         _write_frame(self._reply_fd, {"type": kind, "token": token}, body)

@@ -167,8 +167,11 @@ class _Zygote(object):
         # type: (dict[str, Any], int, int) -> None
         for fd in (request_fd, reply_fd):
             fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) & ~fcntl.FD_CLOEXEC)
+        environment = dict(command["environment"])
+        if PY2:  # no other way to a standard output of UTF-8; the instance forgets the variable
+            environment.setdefault("PYTHONIOENCODING", "utf-8:backslashreplace")
         arguments = [sys.executable, "-s", "-u", self._here, "instance", str(request_fd), str(reply_fd)]
-        os.execve(sys.executable, arguments, command["environment"])
+        os.execve(sys.executable, arguments, environment)
 
     def _reap(self):
         # type: () -> None

@@ -1,0 +1,38 @@
+"""How a wait for an instance ended."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from engine.protocol import Frame
+
+
+class Ended(enum.Enum):
+    """Why a wait ended: the instance answered or ended by itself, or has to be killed for one of the others."""
+
+    REPLIED = "replied"
+    EXITED = "exited"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    TOO_MANY_PROCESSES = "too_many_processes"
+    BROKE_PROTOCOL = "broke_protocol"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a wait ended, when, and with which peak.
+
+    Attributes:
+        duration_ns: From the request to the verdict; never beyond the deadline for TIMED_OUT.
+        peak_bytes: Peak memory of the tree.
+        frame: The reply, when there was one that counts.
+        detail: What broke the protocol, in words.
+    """
+
+    ended: Ended
+    duration_ns: int
+    peak_bytes: int
+    frame: Frame | None = None
+    detail: str = ""
