@@ -1,0 +1,241 @@
+"""Who gets which instance, how many there may be, and who is told when one comes back or the engine closes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from engine import pool as pool_module
+from engine.errors import EngineClosedError
+from engine.instance import Instance
+from engine.pool import Pool
+from engine.staging import StagedFunction
+
+OLD = StagedFunction("/code", (), ())
+NEW = StagedFunction("/code", (), ())
+PATIENCE_S = 10
+
+
+@dataclass(eq=False)
+class FakeInstance:
+    """What a pool knows of an instance: its code, since when it is idle, and how to doom it."""
+
+    staged: StagedFunction = OLD
+    idle_since_ns: int = 0
+    doomed: bool = False
+
+    def doom(self) -> None:
+        self.doomed = True
+
+
+def made(staged: StagedFunction = OLD) -> Instance:
+    return cast("Instance", FakeInstance(staged))
+
+
+def started(pool: Pool) -> Instance:
+    """An instance that was started because the pool had none."""
+    assert pool.acquire() is None
+    instance = made(pool.staged)
+    pool.added(instance)
+    return instance
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool(OLD, max_instances=2)
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The pool's clock: one more nanosecond at each look."""
+    seen: list[int] = []
+    monkeypatch.setattr(pool_module, "monotonic_ns", lambda: seen.append(0) or len(seen))
+    return seen
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as executor:
+        yield executor
+
+
+def test_empty_pool_lets_its_caller_start_one(pool: Pool) -> None:
+    """None is the permission, and it is counted until the caller says how it went."""
+    assert pool.acquire() is None
+
+
+def test_idle_instance_is_handed_out_again(pool: Pool) -> None:
+    """A warm start costs nothing but this."""
+    instance = started(pool)
+
+    assert pool.release(instance)
+    assert instance is pool.acquire()
+
+
+def test_instance_is_handed_out_to_one_caller_at_a_time(pool: Pool) -> None:
+    """While it is busy, the next caller may start another one."""
+    instance = started(pool)
+    pool.release(instance)
+    pool.acquire()
+
+    assert pool.acquire() is None
+
+
+def test_newest_instance_is_handed_out_first(pool: Pool) -> None:
+    """So that those that are not needed grow old and are released."""
+    first, second = started(pool), started(pool)
+    pool.release(first)
+    pool.release(second)
+
+    assert [second, first] == [pool.acquire(), pool.acquire()]
+
+
+def waiting_caller(elsewhere: ThreadPoolExecutor, pool: Pool) -> Future[Instance | None]:
+    """Somebody on another thread who asks for an instance; back when he waits, and cannot have had one before."""
+    entered = pool._changed
+    with entered:
+        future = elsewhere.submit(pool.acquire)
+    while True:
+        with entered:
+            if entered._waiters or future.done():  # type: ignore[attr-defined]
+                return future
+
+
+def test_caller_waits_while_there_may_be_no_more(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """Whoever comes back first serves him."""
+    first, _ = started(pool), started(pool)
+    caller = waiting_caller(elsewhere, pool)
+
+    assert not caller.done()
+    pool.release(first)
+    assert first is caller.result(PATIENCE_S)
+
+
+def test_waiting_caller_may_start_one_when_one_died(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """A dead instance leaves room for a new one."""
+    first, _ = started(pool), started(pool)
+    caller = waiting_caller(elsewhere, pool)
+    pool.remove(first)
+
+    assert caller.result(PATIENCE_S) is None
+
+
+def test_waiting_caller_may_start_one_when_a_start_failed(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """An interpreter that could not be started does not count for ever."""
+    started(pool)
+    pool.acquire()
+    caller = waiting_caller(elsewhere, pool)
+    pool.given_up()
+
+    assert caller.result(PATIENCE_S) is None
+
+
+def test_waiting_caller_may_start_one_when_an_outdated_one_comes_back(
+    pool: Pool, elsewhere: ThreadPoolExecutor
+) -> None:
+    """It is not handed out, but it makes room."""
+    first, _ = started(pool), started(pool)
+    caller = waiting_caller(elsewhere, pool)
+    pool.renew(NEW)
+
+    assert not pool.release(first)
+    assert caller.result(PATIENCE_S) is None
+
+
+def test_start_in_progress_counts(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """Two callers at once do not start more than there may be."""
+    assert [None, None] == [pool.acquire(), pool.acquire()]
+    caller = waiting_caller(elsewhere, pool)
+
+    assert not caller.done()
+    pool.given_up()
+    assert caller.result(PATIENCE_S) is None
+
+
+def test_renewed_pool_gives_up_the_instances_of_the_code_before(pool: Pool) -> None:
+    """The idle ones at once; nobody gets one of them any more."""
+    first, second = started(pool), started(pool)
+    pool.release(first)
+
+    assert [first] == pool.renew(NEW)
+    assert NEW is pool.staged
+    assert not pool.release(second)
+    assert pool.acquire() is None
+
+
+def test_expired_are_those_that_are_idle_for_long(pool: Pool, now: list[int]) -> None:
+    """A busy instance never expires; the others stay."""
+    first, second = started(pool), started(pool)
+    pool.release(first)
+    pool.release(second)
+
+    assert 1 == pool.oldest_idle_ns()
+    assert [] == pool.expire(1)
+    assert [first] == pool.expire(2)
+    assert 2 == pool.oldest_idle_ns()
+    assert second is pool.acquire()
+    assert [] == pool.expire(100)
+    assert pool.oldest_idle_ns() is None
+
+
+def test_using_an_instance_makes_it_young_again(pool: Pool, now: list[int]) -> None:
+    """Idle is counted from the end of the last invocation."""
+    instance = started(pool)
+    pool.release(instance)
+    pool.acquire()
+    pool.release(instance)
+
+    assert 2 == pool.oldest_idle_ns()
+
+
+def test_closed_pool_hands_out_nothing(pool: Pool) -> None:
+    """Neither an instance nor the permission to start one."""
+    pool.release(started(pool))
+    pool.close()
+
+    with pytest.raises(EngineClosedError):
+        pool.acquire()
+
+
+def test_close_returns_the_idle_and_dooms_the_busy(pool: Pool) -> None:
+    """Whoever uses one finds it dead, and is not waited for any longer than that."""
+    idle, busy = started(pool), started(pool)
+    pool.release(idle)
+
+    assert [idle] == pool.close()
+    assert [False, True] == [each.doomed for each in cast("list[FakeInstance]", [idle, busy])]
+
+
+def test_close_ends_the_wait_of_a_caller(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """With an error, and not with an instance."""
+    started(pool)
+    started(pool)
+    caller = waiting_caller(elsewhere, pool)
+    pool.close()
+
+    assert isinstance(caller.exception(PATIENCE_S), EngineClosedError)
+
+
+def test_instance_that_comes_back_after_close_is_not_wanted(pool: Pool) -> None:
+    """Its caller has to kill it."""
+    instance = started(pool)
+    pool.close()
+
+    assert not pool.release(instance)
+
+
+def test_closing_waits_for_everybody_who_is_on_the_way(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """Busy instances and starts in progress alike: afterwards nobody uses what is about to be taken away."""
+    busy = started(pool)
+    pool.acquire()
+    pool.close()
+    unused = elsewhere.submit(pool.wait_until_unused)
+    pool.remove(busy)
+
+    assert not unused.done()
+    pool.given_up()
+    assert unused.result(PATIENCE_S) is None
