@@ -16,7 +16,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -37,6 +36,8 @@ from engine.timeline import Timeline
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from typing_extensions import Self  # 3.10 has none; mypy brings it
 
 StartMethod = Literal["fork", "spawn"]
@@ -163,6 +164,8 @@ class Engine:
         self._check_usable()
         with self._lock:
             if self._executor is None:
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # 11 ms, and few hosts submit
+
                 self._executor = ThreadPoolExecutor(_SUBMIT_THREADS, thread_name_prefix="fgengine-submit")
             return self._executor.submit(self.invoke, function, event, request_id=request_id, timeline=timeline)
 
@@ -275,8 +278,11 @@ class Engine:
 
     def _end(self, pool: Pool, instance: Instance, reason: str, request_id: str | None = None) -> None:
         """Kill an instance that cannot or need not go on."""
-        instance.kill()
-        self._bury(pool, instance, reason, request_id)
+        try:
+            instance.kill()
+        finally:
+            # Also when a second KeyboardInterrupt comes: close() waits for everything that is in a pool.
+            self._bury(pool, instance, reason, request_id)
 
     def _bury(self, pool: Pool, instance: Instance, reason: str, request_id: str | None = None) -> None:
         """Let go of an instance that was killed and reaped."""

@@ -7,11 +7,12 @@ by that thread; others may only signal it (see ``Instance.doom``).
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
-from engine import platform, proc, protocol
+from engine import platform, protocol
 from engine.channel import EXIT, REPLY
 from engine.clock import monotonic_ns
 from engine.errors import EngineError
@@ -126,16 +127,20 @@ class Instance:
 
     def doom(self) -> None:
         """Send SIGKILL to it and nothing more; its own thread finds it dead. For other threads than its own."""
-        proc.kill_tree(self.pid, self._channel.pidfd)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._channel.pidfd, signal.SIGKILL)
 
     def kill(self) -> ExitReport | None:
         """Kill it with all that it started, and reap it. Returns once nothing of it is alive.
+
+        One signal is enough: what it started becomes the zygote's when it dies, and the zygote kills that before it
+        reports the death. A tree of 20 processes takes no longer than one.
 
         Returns:
             How it ended, or None when its zygote is gone and nobody knows.
         """
         self.state = next_state(self.state, Event.KILL)
-        proc.kill_tree(self.pid, self._channel.pidfd)
+        self.doom()
         try:
             report = self._zygote.wait_exit(self.pid)
         except EngineError:

@@ -90,6 +90,7 @@ class Zygote:
     def __init__(self, interpreter: Interpreter) -> None:
         self.interpreter = interpreter
         self._lock = threading.Lock()
+        self._closed = False
         self._exits: dict[int, ExitReport] = {}
         self._decoder_buffer = b""
         self._stderr_fd = os.memfd_create("fgengine-zygote", os.MFD_CLOEXEC)
@@ -100,6 +101,7 @@ class Zygote:
                 self._process = self._start_process(theirs)
             self.pid = self._process.pid
             self._pidfd = os.pidfd_open(self.pid)
+            on_failure.callback(os.close, self._pidfd)
             on_failure.callback(self._kill)
             self._control.settimeout(0)
             self._await_frame("ready", monotonic_ns() + START_TIMEOUT_NS)
@@ -116,6 +118,7 @@ class Zygote:
             reply_read, reply_write = _pipe(ours, theirs)
             log_read, log_write = _pipe(ours, theirs)
             with self._lock:
+                self._check_open()
                 pid = self._command(method, environment, (request_read, reply_write, log_write))
                 try:
                     pidfd = os.pidfd_open(pid)
@@ -144,6 +147,7 @@ class Zygote:
             InstanceStartError: The zygote is gone; its instances died with it.
         """
         with self._lock:
+            self._check_open()
             deadline_ns = monotonic_ns() + START_TIMEOUT_NS
             while pid not in self._exits:
                 self._keep_exit(self._next_frame(deadline_ns))
@@ -151,11 +155,12 @@ class Zygote:
 
     def is_alive(self) -> bool:
         """Whether the zygote's process runs."""
-        return not _is_readable(self._pidfd, 0)
+        return not self._closed and not _is_readable(self._pidfd, 0)
 
     def close(self) -> None:
         """End the zygote with everything below it, and wait until all is gone."""
         with self._lock:
+            self._closed = True
             with suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
             if not _is_readable(self._pidfd, START_TIMEOUT_NS):
@@ -169,6 +174,11 @@ class Zygote:
         self._process.returncode = 0  # else Popen would ask after a child that is not ours
         self._release()
         os.close(self._pidfd)
+
+    def _check_open(self) -> None:
+        # Another thread may have found it dead and closed it, while this one was on its way.
+        if self._closed:
+            raise InstanceStartError(f"the zygote of {self.interpreter.runtime} was closed")
 
     def _start_process(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         with ExitStack() as closing:
@@ -231,7 +241,7 @@ class Zygote:
                     raise ProtocolError(self._story(f"a frame of {size} bytes from the zygote"))
                 if len(buffer) >= size:
                     self._decoder_buffer = buffer[size:]
-                    return dict(orjson.loads(buffer[prefix:size]))
+                    return self._header(buffer[prefix:size])
             if not _is_readable(self._control.fileno(), deadline_ns - monotonic_ns()):
                 raise InstanceStartError(self._story("the zygote stayed silent"))
             try:
@@ -241,6 +251,15 @@ class Zygote:
             if not data:
                 raise InstanceStartError(self._story("the zygote died"))
             self._decoder_buffer += data
+
+    def _header(self, text: bytes) -> dict[str, Any]:
+        try:
+            header = orjson.loads(text)
+        except ValueError:
+            header = None
+        if not isinstance(header, dict):
+            raise ProtocolError(self._story(f"a frame that is no JSON object from the zygote: {text[:80]!r}"))
+        return header
 
     def _story(self, what: str) -> str:
         """Return *what* with the interpreter and the last words of the zygote."""

@@ -14,6 +14,8 @@ from engine.staging import StagedFunction
 class Pool:
     """Hands out idle instances, newest first, and counts those that are out. Thread-safe.
 
+    Whoever was given an instance gives it back by release(), or kills it and says so by remove().
+
     Attributes:
         staged: The function's code as instances are started with it now.
     """
@@ -53,6 +55,8 @@ class Pool:
         with self._changed:
             self._starting -= 1
             self._busy.add(instance)
+            if self._closed:
+                instance.doom()  # close() did not know it yet
 
     def given_up(self) -> None:
         """Take back the permission that acquire() gave with None."""
@@ -63,13 +67,13 @@ class Pool:
     def release(self, instance: Instance) -> bool:
         """Take a healthy instance back; False when it is not wanted any more, and the caller has to kill it."""
         with self._changed:
+            if self._closed or instance.staged is not self.staged:
+                return False
             self._busy.discard(instance)
-            wanted = not self._closed and instance.staged is self.staged
-            if wanted:
-                instance.idle_since_ns = monotonic_ns()
-                self._idle.append(instance)
+            instance.idle_since_ns = monotonic_ns()
+            self._idle.append(instance)
             self._changed.notify()
-            return wanted
+            return True
 
     def remove(self, instance: Instance) -> None:
         """Forget an instance that is dead."""
@@ -81,21 +85,19 @@ class Pool:
         """Start from *staged* from now on; return the idle instances of the code before, for the caller to kill."""
         with self._changed:
             self.staged = staged
-            return self._drop_idle()
+            return self._taken(list(self._idle))
 
     def expire(self, idle_before_ns: int) -> list[Instance]:
         """Return the instances that were idle since before *idle_before_ns*, for the caller to kill."""
         with self._changed:
             expired = [each for each in self._idle if each.idle_since_ns < idle_before_ns]
-            self._idle = deque(each for each in self._idle if each.idle_since_ns >= idle_before_ns)
-            return expired
+            return self._taken(expired)
 
     def outgrown(self) -> list[Instance]:
         """Return the idle instances that left something behind which grew over their memory, for the caller to kill."""
         with self._changed:
             outgrown = [each for each in self._idle if each.is_over_memory()]
-            self._idle = deque(each for each in self._idle if each not in outgrown)
-            return outgrown
+            return self._taken(outgrown)
 
     def oldest_idle_ns(self) -> int | None:
         """Return since when the longest idle instance is idle, or None when there is none."""
@@ -109,14 +111,15 @@ class Pool:
             for instance in self._busy:
                 instance.doom()
             self._changed.notify_all()
-            return self._drop_idle()
+            return self._taken(list(self._idle))
 
     def wait_until_unused(self) -> None:
-        """Wait until every caller that used an instance when close() was called has removed it."""
+        """Wait until everybody who has an instance, to use it or to kill it, has removed it."""
         with self._changed:
             self._changed.wait_for(lambda: not self._busy and not self._starting)
 
-    def _drop_idle(self) -> list[Instance]:
-        dropped = list(self._idle)
-        self._idle.clear()
-        return dropped
+    def _taken(self, instances: list[Instance]) -> list[Instance]:
+        """Hand idle instances out to be killed: they count until they are removed, because until then they live."""
+        self._idle = deque(each for each in self._idle if each not in instances)
+        self._busy.update(instances)
+        return instances

@@ -1,36 +1,22 @@
-"""What /proc tells about a process and everything below it, and how to end all of it.
+"""What /proc tells about a process and everything below it.
 
-Theory of operation
--------------------
-An instance is a child subreaper: whatever it starts, however often it forks, however it renames itself or
-leaves its session, stays below it in the tree as long as it lives. So a tree is killed from the leaves: stop
-the root, that it starts nothing more and reaps nothing; kill what is below it until nothing is; then kill the
-root. What forked in between comes to the zygote, which kills its strays before it reports the root's exit.
-
-A descendant is signalled through a pidfd that was opened and then checked to be a descendant still, because
-its number may have a new owner by the time we get to it.
+An instance is a child subreaper: whatever it starts, however often it forks, however it renames itself or leaves
+its session, stays below it in the tree as long as it lives.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import suppress
-
-import psutil
 
 MAX_ROUNDS = 200
 """A tree that forks without end was gone after 2 rounds; this many mean that something else is wrong."""
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes that *pid* started or inherited; a listing that changes meanwhile may miss some."""
-    return _threads_and_children(pid)[1]
-
-
 def _threads_and_children(pid: int) -> tuple[int, list[int]]:
-    """Return the number of threads of *pid* and its children, nothing when it is gone."""
+    """Return the number of threads of *pid* and its children, nothing when it is gone.
+
+    A listing of children that changes meanwhile may miss some.
+    """
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -47,11 +33,6 @@ def _threads_and_children(pid: int) -> tuple[int, list[int]]:
         except OSError:
             continue
     return len(threads), found
-
-
-def descendants(pid: int) -> list[int]:
-    """Return everything below *pid*, parents before their children."""
-    return survey(pid)[1]
 
 
 def survey(pid: int) -> tuple[int, list[int]]:
@@ -75,49 +56,6 @@ def parent(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
-def kill_tree(pid: int, pidfd: int) -> None:
-    """Kill *pid*, which is a child subreaper, and everything below it. Returns before it is reaped."""
-    with suppress(ProcessLookupError):
-        below = children(pid)
-        if below:
-            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
-            for _ in range(MAX_ROUNDS):
-                if not _kill_each(pid):
-                    break
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-
-
-def _kill_each(root: int) -> int:
-    """Kill everything alive below *root*; return how many there were."""
-    killed = 0
-    for pid, pidfd in _opened(descendants(root)):
-        try:
-            if is_alive(pid) and _is_below(pid, root):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                killed += 1
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(pidfd)
-    return killed
-
-
-def _opened(pids: list[int]) -> Iterator[tuple[int, int]]:
-    for pid in pids:
-        with suppress(OSError):
-            yield pid, os.pidfd_open(pid)
-
-
-def _is_below(pid: int, root: int) -> bool:
-    for _ in range(MAX_ROUNDS):
-        if pid <= 1:
-            return False
-        pid = parent(pid)
-        if pid == root:
-            return True
-    return False
-
-
 def _stat_fields(pid: int) -> list[bytes]:
     """Return the fields of /proc/PID/stat from the state on; a name may hold spaces and parentheses."""
     try:
@@ -133,6 +71,8 @@ def _state(pid: int) -> str:
 
 
 def _children_by_psutil(pid: int) -> list[int]:
+    import psutil  # noqa: PLC0415  # 17 ms of import, a third of the engine's, for kernels that few people have
+
     try:
         return [child.pid for child in psutil.Process(pid).children()]
     except psutil.Error:

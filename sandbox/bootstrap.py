@@ -39,63 +39,70 @@ INVOKE_PREFIX = "function invocation exception, error: "
 RESULT_PREFIX = "function result is invalid, error: "
 
 
-def run(request_fd, reply_fd, inherited=()):
-    # type: (int, int, tuple[str, ...]) -> None
+class Prepared(object):
+    """What an instance needs and a zygote makes once for all of its own: each saves copying shared pages."""
+
+    def __init__(self):
+        # type: () -> None
+        self.streams = stdio.open_streams()  # they know the numbers 1 and 2, whatever those are a moment later
+        self.our_modules = [name for name in sys.modules if name == "sandbox" or name.startswith("sandbox.")]
+
+
+def run(request_fd, reply_fd, prepared):
+    # type: (int, int, Prepared) -> None
     """Serve one function until the engine closes the request pipe. Never returns.
 
     Args:
         request_fd: Where requests come from.
         reply_fd: Where replies go.
-        inherited: Names of environment variables that were set before this interpreter started.
+        prepared: Made in this process, or in the zygote before it forked this one.
     """
     try:
         request_fd, reply_fd = stdio.claim_fd(request_fd), stdio.claim_fd(reply_fd)
-        streams = stdio.open_streams()
         reader = FrameReader(request_fd)
         frame = reader.read()
         if frame is None:
             os._exit(0)
         settings = as_native(frame[0])
         confine.apply_limits(settings["limits"])
-        _move_in(settings, inherited)
-        instance = _Instance(settings, reader, reply_fd, streams)
-        ours = _leave_no_names()  # held: 2.7 empties a module's globals once nothing refers to the module
+        _move_in(settings)
+        instance = _Instance(settings, reader, reply_fd, prepared.streams)
+        # Held: 2.7 empties the globals of a module that nothing refers to any more.
+        ours = _leave_no_names(prepared.our_modules)
         if settings["main_thread"]:
             instance.serve()
         else:
             thread = threading.Thread(target=instance.serve)
             thread.daemon = True
             thread.start()
+            # serve() ends the process. Not a join: 2.7 cannot be interrupted in one without a timeout, and one with
+            # a timeout polls 20 times a second. A sleeping main thread still runs the signal handlers of Python.
+            sleep = time.sleep
             while ours:
-                # 2.7 cannot be interrupted in a join without a timeout, and a signal handler that a library
-                # installed from C wants the main thread to come round; an hour costs nothing.
-                thread.join(3600)
-                if not thread.is_alive():
-                    break
-        os._exit(_EX_SOFTWARE)  # serve() ends the process itself
+                sleep(3600)
     except BaseException as error:  # noqa: BLE001  # no caller is left; descriptor 2 is the log
         failures.print_to_log(error, sys.exc_info()[2], sys.stderr, [])
         os._exit(_EX_SOFTWARE)
 
 
-def _move_in(settings, inherited):
-    # type: (dict[str, Any], tuple[str, ...]) -> None
+def _move_in(settings):
+    # type: (dict[str, Any]) -> None
     """Make environment, import path, arguments and working directory those of the function."""
     environment = settings["environment"]
-    for name in [name for name in os.environ if name not in environment or name not in inherited]:
+    for name in [name for name in os.environ if name not in environment]:
         del os.environ[name]
     os.environ.update(environment)
-    time.tzset()  # a forked instance read TZ long before it was its own
+    if "TZ" in environment:
+        time.tzset()  # a forked instance read it long before it was its own
     sys.path[0:0] = settings["import_path"]
     sys.argv[:] = [os.path.join(str(settings["code_root"]), *module_name(str(settings["handler"])).split(".")) + ".py"]
     sys.dont_write_bytecode = True  # the code folder is the user's, and read-only on the platform
     os.chdir(str(settings["working_directory"]))
 
 
-def _leave_no_names():
-    # type: () -> list[types.ModuleType]
+def _leave_no_names(names):
+    # type: (list[str]) -> list[types.ModuleType]
     """Take our modules out of ``sys.modules``: a function may have a sandbox or a bootstrap of its own."""
-    names = [name for name in sys.modules if name == "sandbox" or name.startswith("sandbox.")]
     ours = [sys.modules.pop(name) for name in names]
     ours.append(sys.modules["__main__"])
     sys.modules["__main__"] = types.ModuleType("__main__")

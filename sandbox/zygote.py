@@ -12,8 +12,10 @@ function. It waits for three things: the socket, the engine's pidfd and the wake
 not the end of the socket, is what tells that the engine died: a host that forks leaves copies of the socket.
 
 Every instance is a session of its own and a child subreaper, and so is the zygote. Whatever an instance starts
-stays below it; when it ends, what is left below comes to the zygote, which kills it before it reports the exit.
-So a report of an exit means: nothing that this instance started is alive.
+stays below it; when it ends, what is left below becomes a child of the zygote, which kills and reaps it, and what
+comes to it by that, until there is nothing; only then it reports the exit. A child of its own can be killed by
+number: nobody else reaps it, so the number cannot have a new owner. Something that forks without end is caught
+because killing one takes some microseconds and forking some hundred.
 """
 
 import array
@@ -47,6 +49,7 @@ def serve(here, control_fd, engine_pidfd, engine_pid):
 
     kernel.adopt_orphans()
     kernel.renounce_privileges()
+    os.environ.clear()  # so that an instance has nothing to clear, and copies no page for it
     zygote = _Zygote(here, control_fd, engine_pidfd, kernel)
     if os.getppid() == engine_pid:  # else the engine ended before its pidfd could tell us
         _settle()
@@ -58,7 +61,7 @@ def serve(here, control_fd, engine_pidfd, engine_pid):
 def become_instance(request_fd, reply_fd):
     # type: (int, int) -> None
     """Be an instance in an interpreter of its own: the second half of a start by exec."""
-    bootstrap.run(request_fd, reply_fd, inherited=tuple(os.environ))
+    bootstrap.run(request_fd, reply_fd, bootstrap.Prepared())
 
 
 def _settle():
@@ -74,6 +77,7 @@ class _Zygote(object):
         # type: (str, int, int, Any) -> None
         self._here = here
         self._kernel = kernel
+        self._prepared = bootstrap.Prepared()
         self._control = socket.fromfd(control_fd, socket.AF_UNIX, socket.SOCK_STREAM)
         os.close(control_fd)
         self._engine_pidfd = engine_pidfd
@@ -161,7 +165,7 @@ class _Zygote(object):
             # 2.7 and 3.6 do not reseed by themselves after a fork; and on 2.7 reading os.urandom here would leave
             # a descriptor of /dev/urandom behind that no fresh interpreter has.
             sys.modules["random"].seed(command["seed"])
-        bootstrap.run(request_fd, reply_fd)
+        bootstrap.run(request_fd, reply_fd, self._prepared)
 
     def _exec(self, command, request_fd, reply_fd):
         # type: (dict[str, Any], int, int) -> None
@@ -250,14 +254,23 @@ def _children():
         return [int(each) for each in listing.read().split()]
 
 
+def _receive_descriptor_on_2(control_fd):
+    # type: (int) -> int
+    while True:
+        try:
+            return int(_multiprocessing.recvfd(control_fd))  # no recvmsg before 3.3
+        except (OSError, IOError) as error:
+            if error.errno != errno.EINTR:  # the SIGCHLD of an instance that ended meanwhile
+                raise EOFError
+        except RuntimeError:
+            raise EOFError
+
+
 def _receive_descriptor(control):
     # type: (socket.socket) -> int
     """One descriptor, sent along with a single byte; EOFError at the end of the stream."""
     if PY2:
-        try:
-            fd = _multiprocessing.recvfd(control.fileno())  # no recvmsg before 3.3
-        except (OSError, IOError, RuntimeError):
-            raise EOFError
+        fd = _receive_descriptor_on_2(control.fileno())
     else:
         fds = array.array("i")
         _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_LEN(fds.itemsize))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
+import termios
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -49,6 +52,13 @@ def killed(zygote: Zygote, process: Process) -> ExitReport:
     return zygote.wait_exit(process.pid)
 
 
+def wait_for_exit(process: Process) -> None:
+    """Wait as the engine does; the pipes of a dying process end a moment before its pidfd tells."""
+    while not EXIT & process.channel.wait(30 * NS_PER_S):
+        assert [] == process.channel.receive()
+        process.channel.read_output()
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_instance_is_a_child_of_its_zygote(zygote: Zygote, method: str) -> None:
     """So the host gets no SIGCHLD for it, and its own waitpid(-1) cannot take its status."""
@@ -74,7 +84,7 @@ def test_exit_is_on_the_channel_before_it_was_reaped(zygote: Zygote) -> None:
     process = started(zygote)
     os.kill(process.pid, signal.SIGTERM)
 
-    assert EXIT & process.channel.wait(30 * NS_PER_S)
+    wait_for_exit(process)
     assert "signal SIGTERM" == zygote.wait_exit(process.pid).describe()
     process.channel.close()
 
@@ -103,20 +113,37 @@ def test_zygote_serves_many_threads_at_once(zygote: Zygote) -> None:
     signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGABRT] * 4
 
     def start_and_kill(number: int) -> str:
-        with closing(started(zygote).channel) as channel:
-            signal.pidfd_send_signal(channel.pidfd, number)
-            assert EXIT & channel.wait(30 * NS_PER_S)
-            (pid,) = (int(line.split()[1]) for line in pid_lines(channel.pidfd))
-            return zygote.wait_exit(pid).describe()
-
-    def pid_lines(pidfd: int) -> list[str]:
-        lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
-        return [line for line in lines if line.startswith("Pid:")]
+        process = started(zygote)
+        with closing(process.channel):
+            os.kill(process.pid, number)
+            wait_for_exit(process)
+            return zygote.wait_exit(process.pid).describe()
 
     with ThreadPoolExecutor(8) as threads:
         told = list(threads.map(start_and_kill, signals))
 
     assert [f"signal {each.name}" for each in signals] == told
+
+
+def test_exit_in_the_middle_of_a_command_does_no_harm(zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SIGCHLD that interrupts the zygote while it receives a descriptor is not the end of its socket (2.7: EINTR)."""
+    send_fds = socket.send_fds
+
+    def send_and_interrupt(control: socket.socket, buffers: Sequence[bytes], fds: Sequence[int]) -> int:
+        sent = send_fds(control, buffers, fds)
+        unread = bytearray(b"\1\0\0\0")
+        while any(unread):  # until the zygote has taken it
+            fcntl.ioctl(control, termios.TIOCOUTQ, unread)
+        while psutil.Process(zygote.pid).status() != psutil.STATUS_SLEEPING:  # and waits for the next one
+            pass
+        os.kill(zygote.pid, signal.SIGCHLD)
+        return sent
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "send_fds", send_and_interrupt)
+        process = started(zygote)
+
+    assert "signal SIGKILL" == killed(zygote, process).describe()
 
 
 @pytest.mark.parametrize(

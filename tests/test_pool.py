@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
@@ -134,15 +134,32 @@ def test_waiting_caller_may_start_one_when_a_start_failed(pool: Pool, elsewhere:
     assert caller.result(PATIENCE_S) is None
 
 
-def test_waiting_caller_may_start_one_when_an_outdated_one_comes_back(
-    pool: Pool, elsewhere: ThreadPoolExecutor
-) -> None:
-    """It is not handed out, but it makes room."""
+def test_waiting_caller_may_start_one_when_an_outdated_one_is_dead(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """It is not handed out again, and makes room only when it is really gone."""
     first, _ = started(pool), started(pool)
     caller = waiting_caller(elsewhere, pool)
     pool.renew(NEW)
 
     assert not pool.release(first)
+    assert not caller.done()
+    pool.remove(first)
+    assert caller.result(PATIENCE_S) is None
+
+
+@pytest.mark.parametrize(
+    "take", [lambda pool: pool.renew(NEW), lambda pool: pool.expire(2**62)], ids=["renew", "expire"]
+)
+def test_instance_that_is_being_killed_counts(
+    elsewhere: ThreadPoolExecutor, take: Callable[[Pool], list[Instance]]
+) -> None:
+    """Until it is dead: never more processes than there may be, and closing waits for whoever kills it."""
+    pool = Pool(OLD, max_instances=1)
+    pool.release(started(pool))
+    (instance,) = take(pool)
+    caller = waiting_caller(elsewhere, pool)
+
+    assert not caller.done()
+    pool.remove(instance)
     assert caller.result(PATIENCE_S) is None
 
 
@@ -226,6 +243,16 @@ def test_instance_that_comes_back_after_close_is_not_wanted(pool: Pool) -> None:
     pool.close()
 
     assert not pool.release(instance)
+
+
+def test_instance_that_was_started_while_the_pool_was_closed_is_doomed(pool: Pool) -> None:
+    """Its invocation does not run to its end while somebody waits in close()."""
+    pool.acquire()
+    pool.close()
+    late = made()
+    pool.added(late)
+
+    assert cast("FakeInstance", late).doomed
 
 
 def test_closing_waits_for_everybody_who_is_on_the_way(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine import payload
+from engine.errors import ProtocolError
 from engine.model import Status, Summary
 from engine.result import Result
 
@@ -147,14 +148,14 @@ def test_value_is_decoded_when_it_is_first_asked_for_and_once(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"\xff\xfe", b"NaN", b'{"a": 1', b"1 2"])
-def test_reply_that_the_function_forged_is_a_value_error_where_it_is_read(body: bytes) -> None:
+def test_reply_that_the_function_forged_is_told_where_it_is_read(body: bytes) -> None:
     """It wrote behind the engine's back: status, log and summary can be read all the same."""
     result = success(body)
 
     assert result.ok
     assert isinstance(result.body, str)
     assert "Function return" in result.render()
-    with pytest.raises(ValueError):  # noqa: PT011  # the texts are json's own
+    with pytest.raises(ProtocolError, match="not JSON"):
         _ = result.value
 
 
