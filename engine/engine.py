@@ -16,11 +16,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from engine import platform
 from engine.clock import NS_PER_S, monotonic_ns, ns_from_seconds
+from engine.enforcement import Enforcement, MemoryEnforcement
 from engine.errors import EngineClosedError, UnsupportedPlatformError
 from engine.events import EventLog
 from engine.instance import Instance
@@ -60,6 +62,8 @@ class Engine:
         max_instances: How many instances one function may have; further calls wait for one.
         start_method: ``fork`` from a warmed interpreter, or ``spawn`` a fresh one. A function whose variables act
             when an interpreter starts (PYTHON*, LD_* and the like) is spawned in any case.
+        memory_enforcement: ``cgroup``, by the kernel as well as by the engine's own looks; ``sample``, by those alone,
+            which lets an instance start some milliseconds sooner; ``auto``, the first where the kernel lets us.
         logger: A structlog logger for the engine's events; without one they are written only where the host has
             configured structlog.
 
@@ -77,10 +81,13 @@ class Engine:
         idle_timeout_s: float = 60.0,
         max_instances: int = 16,
         start_method: StartMethod = "fork",
+        memory_enforcement: MemoryEnforcement = "auto",
         logger: Any = None,
     ) -> None:
         _check_platform()
-        _check_arguments(billing_step_ms, log_bytes, idle_timeout_s, max_instances, start_method)
+        _check_arguments(billing_step_ms, log_bytes, idle_timeout_s, max_instances)
+        _check_choice("start_method", start_method, get_args(StartMethod))
+        _check_choice("memory_enforcement", memory_enforcement, get_args(MemoryEnforcement))
         self.runtimes: Final = Runtimes(runtimes)
         self._billing_step_ms = billing_step_ms
         self._log_bytes = log_bytes
@@ -98,9 +105,15 @@ class Engine:
         self._wake_idle_thread = threading.Event()
         self._workspace = Workspace()
         self._staging = Staging(self._workspace.root)
-        self._finalizer = weakref.finalize(
-            self, _abandon, self._pid, self._zygotes, self._workspace, self._wake_idle_thread
+        try:
+            self._enforcement = Enforcement(memory_enforcement, self._workspace.root)
+        except BaseException:
+            self._workspace.close()
+            raise
+        holdings = _Holdings(
+            self._pid, self._pools, self._zygotes, self._enforcement, self._workspace, self._wake_idle_thread
         )
+        self._finalizer = weakref.finalize(self, holdings.release)
 
     def invoke(
         self, function: Function, event: object, *, request_id: str | None = None, timeline: bool = False
@@ -252,6 +265,7 @@ class Engine:
                 function,
                 pool.staged,
                 zygote,
+                self._enforcement,
                 home=self._workspace.home_for(pool.staged.root),
                 scratch_parent=self._workspace.root,
                 method="spawn" if platform.acts_at_start(function) else self._start_method,
@@ -309,6 +323,7 @@ class Engine:
 
     def _release_due(self) -> int:
         """Release what was idle for too long, or grew while idle; return when to come again, in nanoseconds."""
+        self._enforcement.sweep()
         now = monotonic_ns()
         self._release_idle_since(now - self._idle_timeout_ns)
         for pool in list(self._pools.values()):
@@ -331,17 +346,32 @@ def _release_idle_for_ever(
         del release
 
 
-def _abandon(
-    owner_pid: int, zygotes: dict[Interpreter, Zygote], workspace: Workspace, wake_idle_thread: threading.Event
-) -> None:
-    """End what an engine holds; also called when the engine was forgotten, or the host exits."""
-    if os.getpid() != owner_pid:
-        return
-    wake_idle_thread.set()
-    for zygote in zygotes.values():
-        zygote.close()
-    zygotes.clear()
-    workspace.close()
+@dataclass(frozen=True)
+class _Holdings:
+    """What an engine holds, apart from the engine: released also when it was forgotten, or the host exits."""
+
+    owner_pid: int
+    pools: dict[Function, Pool]
+    zygotes: dict[Interpreter, Zygote]
+    enforcement: Enforcement
+    workspace: Workspace
+    wake_idle_thread: threading.Event
+
+    def release(self) -> None:
+        """End and remove all of it; nothing in a forked copy of the host, which owns nothing of it."""
+        if os.getpid() != self.owner_pid:
+            for zygote in self.zygotes.values():
+                zygote.abandon()
+            return
+        self.wake_idle_thread.set()
+        for zygote in self.zygotes.values():
+            zygote.close()
+        self.zygotes.clear()
+        for pool in self.pools.values():
+            for instance in pool.close():  # dead with their zygotes; none is left after Engine.close()
+                instance.close()
+        self.enforcement.close()
+        self.workspace.close()
 
 
 def _new_request_id() -> str:
@@ -360,9 +390,7 @@ def _check_platform() -> None:
         raise UnsupportedPlatformError(f"fgengine needs pidfds, Linux 5.3 or newer: {error}") from error
 
 
-def _check_arguments(
-    billing_step_ms: int, log_bytes: int, idle_timeout_s: float, max_instances: int, method: str
-) -> None:
+def _check_arguments(billing_step_ms: int, log_bytes: int, idle_timeout_s: float, max_instances: int) -> None:
     if billing_step_ms not in _BILLING_STEPS_MS:
         raise ValueError(f"billing_step_ms must be one of {_BILLING_STEPS_MS}: {billing_step_ms!r}")
     if log_bytes < 1:
@@ -371,5 +399,8 @@ def _check_arguments(
         raise ValueError(f"idle_timeout_s must be above 0: {idle_timeout_s!r}")
     if max_instances < 1:
         raise ValueError(f"max_instances must be at least 1: {max_instances!r}")
-    if method not in ("fork", "spawn"):
-        raise ValueError(f"start_method must be 'fork' or 'spawn': {method!r}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}: {value!r}")

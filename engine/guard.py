@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine import proc
+from engine.cgroups.limits import Group
 from engine.clock import NS_PER_MS, NS_PER_S, Clock, monotonic_ns
 from engine.memory import BYTES_PER_MB, MemoryMeter
 from engine.scratch import Scratch
@@ -42,12 +43,20 @@ class Guard:
     """Holds one instance against its limits. Not thread-safe."""
 
     def __init__(
-        self, pid: int, limits: Limits, meter: MemoryMeter, scratch: Scratch, clock: Clock = monotonic_ns
+        self,
+        pid: int,
+        limits: Limits,
+        meter: MemoryMeter,
+        scratch: Scratch,
+        *,
+        group: Group | None = None,
+        clock: Clock = monotonic_ns,
     ) -> None:
         self._pid = pid
         self._limits = limits
         self._meter = meter
         self._scratch = scratch
+        self._group = group
         self._clock = clock
         self._started_ns = 0
         self._scratch_due_ns = 0
@@ -76,7 +85,7 @@ class Guard:
         if self._timeline is not None:
             self._timeline.add(now - self._started_ns, used)
         self._interval_ns = self._next_interval_ns(used, tasks)
-        if used > self._limits.memory_bytes:
+        if used > self._limits.memory_bytes or self._kernel_has_killed():
             return Ended.OUT_OF_MEMORY
         if tasks > self._limits.processes:
             return Ended.TOO_MANY_PROCESSES
@@ -93,6 +102,9 @@ class Guard:
         peak_bytes = self._meter.peak_bytes()
         if self._timeline is not None:
             self._timeline.add(now - self._started_ns, self._meter.resident_bytes())
+        # The kernel needs some time to run out; an invocation that was shorter pays nothing for the question.
+        if now - self._started_ns > _SHORTEST_INTERVAL_NS and self._kernel_has_killed():
+            return Ended.OUT_OF_MEMORY, max(peak_bytes, self._limits.memory_bytes)
         if ended is Ended.REPLIED or ended is Ended.TIMED_OUT:
             if peak_bytes > self._limits.memory_bytes:
                 return Ended.OUT_OF_MEMORY, peak_bytes
@@ -109,6 +121,10 @@ class Guard:
         """Give the descriptors back and remove the temporary files."""
         self._meter.close()
         self._scratch.remove()
+
+    def _kernel_has_killed(self) -> bool:
+        """Whether the kernel killed something of the instance's group for its memory, the instance or another."""
+        return self._group is not None and self._group.oom_kills() > 0
 
     def _scratch_is_full(self, now_ns: int) -> bool:
         used_bytes = self._scratch.used_bytes()

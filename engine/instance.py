@@ -10,14 +10,15 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from engine import platform, protocol
 from engine.channel import EXIT, REPLY
 from engine.clock import monotonic_ns
+from engine.enforcement import Enforcement, describe
 from engine.errors import EngineError
 from engine.guard import Guard, limits_of
-from engine.launch import ExitReport, Zygote
+from engine.launch import ExitReport, Process, Zygote
 from engine.lifecycle import Event, State, next_state
 from engine.logring import LogTail
 from engine.memory import BYTES_PER_MB, MemoryMeter
@@ -47,6 +48,7 @@ class Instance:
         function: Function,
         staged: StagedFunction,
         zygote: Zygote,
+        enforcement: Enforcement,
         *,
         home: str,
         scratch_parent: str,
@@ -59,6 +61,7 @@ class Instance:
             function: What it will serve.
             staged: Where its code is.
             zygote: Who starts it.
+            enforcement: Who keeps its memory limit.
             home: Its working directory.
             scratch_parent: Where its private temporary folder is made.
             method: ``fork`` or ``spawn``.
@@ -67,11 +70,14 @@ class Instance:
         Raises:
             InstanceStartError: The interpreter could not be started.
         """
+        limits = limits_of(function.memory_mb, function.max_processes, function.tmp_mb)
         with ExitStack() as on_failure:
             scratch = Scratch(scratch_parent)
             on_failure.callback(scratch.remove)
             environment = platform.environment(function, code_root=staged.root, home=home, scratch=scratch.path)
             process = zygote.start(method, environment, log_bytes)
+            on_failure.callback(_discard, process, zygote)
+            group = enforcement.confine(process.pid, limits)
             on_failure.pop_all()
         self.function = function
         self.staged = staged
@@ -79,9 +85,10 @@ class Instance:
         self.state = State.STARTING
         self.idle_since_ns = 0
         self._zygote = zygote
+        self._enforcement = enforcement
+        self._group = group
         self._channel = process.channel
-        limits = limits_of(function.memory_mb, function.max_processes, function.tmp_mb)
-        self._guard = Guard(process.pid, limits, MemoryMeter(process.pid), scratch)
+        self._guard = Guard(process.pid, limits, MemoryMeter(process.pid), scratch, group=group)
         self._channel.send(protocol.encode(_settings(function, staged, home, environment)))
 
     def load(self, request_id: str, timeout_ns: int) -> Verdict:
@@ -116,6 +123,11 @@ class Instance:
             self._channel.discard_output()
         return True
 
+    @property
+    def memory_enforcement(self) -> Literal["cgroup", "sample"]:
+        """Who keeps its memory limit."""
+        return describe(self._group)
+
     def is_over_memory(self) -> bool:
         """Whether the interpreter itself, without what it started, is over its memory now."""
         return self._guard.is_over_memory()
@@ -127,8 +139,7 @@ class Instance:
 
     def doom(self) -> None:
         """Send SIGKILL to it and nothing more; its own thread finds it dead. For other threads than its own."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._channel.pidfd, signal.SIGKILL)
+        _send_kill(self._channel.pidfd)
 
     def kill(self) -> ExitReport | None:
         """Kill it with all that it started, and reap it. Returns once nothing of it is alive.
@@ -149,7 +160,9 @@ class Instance:
         return report
 
     def close(self) -> None:
-        """Give the descriptors of a reaped instance back, and remove its temporary files."""
+        """Give the descriptors and the group of a reaped instance back, and remove its temporary files."""
+        if self._group is not None:
+            self._enforcement.retire(self._group)
         self._channel.close()
         self._guard.close()
 
@@ -163,6 +176,19 @@ class Instance:
         header = {"type": phase, "token": token, "request_id": request_id, "deadline_ns": deadline_ns}
         self._channel.send(protocol.encode(header, payload))
         return watch(self._channel, self._guard, token=token, started_ns=started_ns, deadline_ns=deadline_ns)
+
+
+def _send_kill(pidfd: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def _discard(process: Process, zygote: Zygote) -> None:
+    """End a process that never became an instance."""
+    _send_kill(process.channel.pidfd)
+    with suppress(EngineError):
+        zygote.wait_exit(process.pid)
+    process.channel.close()
 
 
 def _settings(function: Function, staged: StagedFunction, home: str, environment: Mapping[str, str]) -> dict[str, Any]:

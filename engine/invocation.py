@@ -99,6 +99,7 @@ class Invocation:
             log=log.text,
             log_dropped_bytes=log.dropped_bytes,
             cold_start=self.is_cold,
+            memory_enforcement=self.instance.memory_enforcement,
             version=self.instance.function.version,
             timeline=self._timeline.points() if self._timeline is not None else None,
             started_at_s=self._started_at_s,

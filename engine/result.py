@@ -45,6 +45,7 @@ class Result:
         log_dropped_bytes: How many bytes before that were dropped.
         cold_start: Whether an instance was started for it.
         summary: Request id, configured memory, durations, used memory, bill.
+        memory_enforcement: Who kept the memory limit: ``cgroup``, the kernel too, or ``sample``, the engine alone.
         version: The function's version, for the log's frame.
         timeline: Memory over time where it was asked for: (ms since the start, MB) pairs in the order of time.
         started_at_s: When the request left the engine, in seconds since the epoch.
@@ -58,6 +59,7 @@ class Result:
     log: str = ""
     log_dropped_bytes: int = 0
     cold_start: bool = False
+    memory_enforcement: str = "sample"
     version: str = "latest"
     timeline: tuple[Point, ...] | None = None
     started_at_s: float = 0.0
@@ -96,6 +98,7 @@ class Result:
             "error": self.error,
             "error_code": self.error_code,
             "cold_start": self.cold_start,
+            "memory_enforcement": self.memory_enforcement,
             "summary": asdict(self.summary),
             "log": self.log,
             "log_dropped_bytes": self.log_dropped_bytes,

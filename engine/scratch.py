@@ -42,6 +42,22 @@ class Scratch:
         remove_tree(self.path)
 
 
+def is_in_memory(path: str) -> bool:
+    """Whether *path* is on a tmpfs, whose files are memory to the kernel.
+
+    Raises:
+        OSError: The mounts cannot be read.
+    """
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        for mount in mounts:
+            fields, _, source = mount.partition(" - ")
+            if fields.split()[2] == number:
+                return source.startswith("tmpfs ")
+    return False
+
+
 def remove_tree(root: str) -> None:
     """Remove *root*, also folders in it that their owner made unreadable. What cannot be removed stays."""
     shutil.rmtree(root, ignore_errors=True)
