@@ -1,0 +1,114 @@
+"""The engine as a contender: full semantics always, as its users call it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from benchmarks.harness import BenchmarkError, Job
+
+
+def engine_unavailable(**needed_options: str) -> str | None:
+    """Why the engine cannot be measured with those options of ``Engine``; None when it can."""
+    try:
+        from engine import Engine  # noqa: PLC0415  # only the processes that measure it should pay for it
+    except ImportError as error:
+        return f"cannot import the engine: {error}"
+    known = inspect.signature(Engine).parameters
+    missing = sorted(needed_options.keys() - known.keys())
+    return f"this engine has no option {', '.join(missing)}" if missing else None
+
+
+def open_engine(job: Job, **options: Any) -> Any:
+    """An Engine that runs the job's interpreter under the job's runtime label."""
+    from engine import Engine  # noqa: PLC0415
+
+    return Engine(runtimes={job.setting.runtime: job.python}, **options)
+
+
+def make_function(job: Job, **fields: Any) -> Any:
+    """The job's function with the platform's defaults, but for *fields*."""
+    from engine import Function  # noqa: PLC0415
+
+    values = {"code": job.code, "handler": f"{job.module}.{job.function}", "runtime": job.setting.runtime}
+    return Function(**{**values, **fields})
+
+
+def checked(result: Any) -> Any:
+    """The value of *result*.
+
+    Raises:
+        BenchmarkError: The invocation did not succeed.
+    """
+    if not result.ok:
+        raise BenchmarkError(f"{result.status}: {result.error} {result.log[-500:]}")
+    return result.value
+
+
+class EngineWarm:
+    """``Engine.invoke`` on one warm instance.
+
+    With objects: the event goes in as objects, and value, log and summary are read, as a caller does.
+    Without: JSON text in, JSON text out. Further arguments are fields of the function.
+    """
+
+    def __init__(self, name: str = "engine", *, objects: bool = True, **fields: Any) -> None:
+        self.name = name
+        self._objects = objects
+        self._fields = fields
+
+    def unavailable(self, job: Job) -> str | None:
+        return engine_unavailable()
+
+    def start(self, job: Job, event: Any) -> None:
+        import json  # noqa: PLC0415
+
+        self._engine = open_engine(job)
+        self._function = make_function(job, **self._fields)
+        self._event = event if self._objects else json.dumps(event).encode("ascii")
+
+    def call(self) -> Any:
+        result = self._engine.invoke(self._function, self._event)
+        if self._objects:
+            return result.value, result.log, result.summary.memory_used_mb
+        return result
+
+    def decoded(self, reply: Any) -> Any:
+        return reply[0] if self._objects else checked(reply)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class EngineCold:
+    """A cold start for each call: every call invokes a function that has no instance yet."""
+
+    def __init__(self, start_method: str) -> None:
+        self.name = f"engine, {start_method}"
+        self._start_method = start_method
+
+    def unavailable(self, job: Job) -> str | None:
+        if self._start_method == "fork" and engine_unavailable() is None:
+            return None  # what it does by itself, whether or not it has an option for it
+        return engine_unavailable(start_method=self._start_method)
+
+    def start(self, job: Job, event: Any) -> None:
+        options = {} if self._start_method == "fork" else {"start_method": self._start_method}
+        calls = 1 + job.warm_up + job.calls
+        self._engine = open_engine(job, max_instances=calls, **options)
+        # Functions that differ in their name alone share no instance.
+        self._functions = iter([make_function(job, name=f"cold-{number}") for number in range(calls)])
+        self._event = event
+        self._engine.warm_up([job.setting.runtime])  # the zygote is started once for each runtime, not for each call
+
+    def call(self) -> Any:
+        result = self._engine.invoke(next(self._functions), self._event)
+        if not result.cold_start:
+            raise BenchmarkError("a warm start")
+        return result.value, result.log, result.summary.memory_used_mb
+
+    def decoded(self, reply: Any) -> Any:
+        return reply[0]
+
+    def close(self) -> None:
+        self._engine.close()

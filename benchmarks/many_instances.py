@@ -1,0 +1,108 @@
+"""What do a thousand warm instances cost, and does the one that is called suffer from the rest?"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Final
+
+from benchmarks.engines import checked, engine_unavailable, make_function, open_engine
+from benchmarks.footprint import cpu_time_ns, descendants, pss_mb
+from benchmarks.harness import CALL, Contender, Effort, Job, Question, Values, time_calls
+from benchmarks.stats import Sense, Statistic, Target
+
+_INSTANCES: Final = "instances"
+_ONE: Final = "engine, 1 instance"
+_MANY: Final = "engine, many instances"
+
+_LONGER_THAN_THE_RUN_S: Final = 3600.0
+_IDLE_S: Final = 5.0
+
+START: Final = "start_s"
+PSS: Final = "memory_MB"
+IDLE: Final = "idle_%"
+
+
+class EngineAmong:
+    """One warm instance, alone or among many: each of as many functions keeps one."""
+
+    def __init__(self, name: str, *, alone: bool) -> None:
+        self.name = name
+        self._alone = alone
+
+    def unavailable(self, job: Job) -> str | None:
+        return engine_unavailable()
+
+    def start(self, job: Job, event: Any) -> None:
+        count = 1 if self._alone else job.options[_INSTANCES]
+        self._event = event
+        self._engine = open_engine(job, idle_timeout_s=_LONGER_THAN_THE_RUN_S)
+        self._functions = [make_function(job, name=f"many-{number}") for number in range(count)]
+        self._engine.warm_up([job.setting.runtime])
+        before = set(descendants(os.getpid()))
+        started = time.perf_counter()
+        futures = [self._engine.submit(function, event) for function in self._functions]
+        for future in futures:
+            checked(future.result())
+        self.start_s = time.perf_counter() - started
+        self.instances = [pid for pid in descendants(os.getpid()) if pid not in before]
+
+    def call(self) -> Any:
+        return self._engine.invoke(self._functions[0], self._event).value
+
+    def decoded(self, reply: Any) -> Any:
+        return reply
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def measure(contender: Contender, job: Job, event: Any) -> Values:
+    """Start, memory, idle time, and then calls of the first one; pinned, only the calls mean anything."""
+    values = time_calls(contender, job, event)
+    if job.setting.pinned or not isinstance(contender, EngineAmong):
+        return values
+    tree = [os.getpid(), *descendants(os.getpid())]
+    before = sum(cpu_time_ns(pid) for pid in tree)
+    # Not a wait for something: the passing of this time is what is measured.
+    time.sleep(_IDLE_S)
+    idle_ns = sum(cpu_time_ns(pid) for pid in tree) - before
+    return {
+        **values,
+        START: [contender.start_s],
+        PSS: [pss_mb(pid) for pid in contender.instances],
+        IDLE: [idle_ns / 1e9 / _IDLE_S * 100],
+    }
+
+
+def _at_most(metric: str, bound: float) -> Target:
+    return Target(
+        contender=_MANY, metric=metric, statistic=Statistic.P50, sense=Sense.AT_MOST, bound=bound, pinned=False
+    )
+
+
+QUESTION: Final = Question(
+    name="many_instances",
+    title="1,000 warm instances",
+    contenders=(EngineAmong(_ONE, alone=True), EngineAmong(_MANY, alone=False)),
+    base=_ONE,
+    full=Effort(rounds=3, calls=2000, warm_up=300),
+    quick=Effort(rounds=1, calls=300, warm_up=50),
+    options={_INSTANCES: 1000},
+    quick_options={_INSTANCES: 100},
+    measure=measure,
+    targets=(
+        _at_most(START, 3),
+        _at_most(PSS, 2),
+        _at_most(IDLE, 0.5),
+        Target(
+            contender=_MANY,
+            metric=CALL,
+            statistic=Statistic.RATIO,
+            against=_ONE,
+            sense=Sense.AT_MOST,
+            bound=1.1,
+            pinned=True,
+        ),
+    ),
+)

@@ -1,0 +1,56 @@
+"""What does a warm invocation cost, with deadline, peak memory, log and summary, over a bare echo?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.engines import EngineWarm
+from benchmarks.harness import CALL, Effort, Question
+from benchmarks.references import BareEcho
+from benchmarks.stats import Sense, Statistic, Target
+
+_ECHO: Final = "bare echo"
+
+QUESTION: Final = Question(
+    name="warm_invoke",
+    title="Warm invocation, 100-byte event",
+    # The base has the easier half: it sends text that is ready and leaves the reply as text, while the
+    # engine is given objects and gives back objects. The two other contenders are like for like.
+    contenders=(
+        BareEcho(_ECHO),
+        EngineWarm("engine"),
+        BareEcho("bare echo, objects", objects=True),
+        EngineWarm("engine, JSON text", objects=False),
+    ),
+    base=_ECHO,
+    full=Effort(rounds=7, calls=3000, warm_up=500),
+    quick=Effort(rounds=2, calls=500, warm_up=100),
+    targets=(
+        Target(
+            contender="engine",
+            metric=CALL,
+            statistic=Statistic.RATIO,
+            against=_ECHO,
+            sense=Sense.AT_MOST,
+            bound=2.0,
+            pinned=True,
+        ),
+        Target(
+            contender="engine",
+            metric=CALL,
+            statistic=Statistic.RATIO,
+            against=_ECHO,
+            sense=Sense.AT_MOST,
+            bound=1.3,
+            pinned=False,
+        ),
+        Target(
+            contender="engine",
+            metric=CALL,
+            statistic=Statistic.SPREAD,
+            sense=Sense.AT_MOST,
+            bound=3.0,
+            pinned=True,
+        ),
+    ),
+)
