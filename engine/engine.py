@@ -11,6 +11,7 @@ An engine belongs to the process that made it. A forked copy of it refuses every
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -29,8 +30,8 @@ from engine.instance import Instance
 from engine.invocation import Invocation
 from engine.launch import Zygote
 from engine.model import Function, normal_runtime
-from engine.payload import encode_event
-from engine.pool import Pool
+from engine.payload import checked_request_id, encode_event
+from engine.pool import Pool, PoolRetiredError
 from engine.result import Result
 from engine.runtimes import Interpreter, Runtimes
 from engine.staging import Staging
@@ -47,6 +48,9 @@ StartMethod = Literal["fork", "spawn"]
 _SUBMIT_THREADS: Final = 32
 _IDLE_LOOK_NS: Final = NS_PER_S
 """A thread that a function left behind may fill its memory: one look a second, 2 microseconds an instance."""
+
+_CLOSE_TIMEOUT_S: Final = 10.0
+"""How long close() waits for threads whose instances it has killed: a thousand times what they need."""
 
 _BILLING_STEPS_MS: Final = (1, 100, 1000)
 
@@ -97,9 +101,10 @@ class Engine:
         self._events = EventLog(logger)
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._closing = threading.Lock()
         self._closed = False
         self._pools: dict[Function, Pool] = {}
-        self._zygotes: dict[Interpreter, Zygote] = {}
+        self._zygotes: dict[Interpreter, list[Zygote]] = {}
         self._executor: ThreadPoolExecutor | None = None
         self._idle_thread: threading.Thread | None = None
         self._wake_idle_thread = threading.Event()
@@ -127,7 +132,7 @@ class Engine:
             timeline: Whether to record memory over time, in ``result.timeline``.
 
         Raises:
-            InvalidEventError: The event is not JSON, or over 6 MiB.
+            InvalidEventError: The event is not JSON, or over 6 MiB; or the request id is none.
             InvalidFunctionError: The code cannot be used as it is on disk.
             RuntimeNotFoundError: There is no interpreter for the function's runtime.
             InstanceStartError: An interpreter could not be started.
@@ -135,10 +140,8 @@ class Engine:
         """
         self._check_usable()
         text = encode_event(event)
-        pool = self._pools.get(function) or self._add_pool(function)
-        if request_id is None:
-            request_id = _new_request_id()
-        instance = self._idle_instance(function, pool)
+        request_id = _new_request_id() if request_id is None else checked_request_id(request_id)
+        pool, instance = self._idle_instance(function)
         is_cold = instance is None
         if instance is None:
             instance = self._start_instance(function, pool, request_id)
@@ -176,6 +179,8 @@ class Engine:
         """
         self._check_usable()
         with self._lock:
+            if self._closed:
+                raise EngineClosedError("the engine is closed")
             if self._executor is None:
                 from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # 11 ms, and few hosts submit
 
@@ -208,20 +213,20 @@ class Engine:
         if os.getpid() != self._pid:
             return
         with self._lock:
-            already, self._closed = self._closed, True
-        if already:
-            return
-        self._wake_idle_thread.set()
-        for pool in list(self._pools.values()):
-            for instance in pool.close():
-                self._end(pool, instance, "closed")
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-        for pool in list(self._pools.values()):
-            pool.wait_until_unused()
-        if self._idle_thread is not None:
-            self._idle_thread.join()
-        self._finalizer()
+            self._closed = True
+        with self._closing:  # a second thread that closes waits here until all is gone
+            self._wake_idle_thread.set()
+            pools = list(self._pools.values())
+            for pool in pools:
+                for instance in pool.close():
+                    self._end(pool, instance, "closed")
+            if self._executor is not None:
+                self._executor.shutdown(wait=True, cancel_futures=True)
+            for pool in pools:
+                pool.wait_until_unused(_CLOSE_TIMEOUT_S)
+            if self._idle_thread is not None:
+                self._idle_thread.join()
+            self._finalizer()
 
     def __enter__(self) -> Self:
         return self
@@ -247,16 +252,20 @@ class Engine:
                 raise EngineClosedError("the engine is closed")
             return self._pools.setdefault(function, Pool(staged, self._max_instances))
 
-    def _idle_instance(self, function: Function, pool: Pool) -> Instance | None:
-        """Return an idle instance that can be used, or None when one may be started."""
-        if not pool.staged.is_current():
-            for outdated in pool.renew(self._staging.stage(function)):
-                self._end(pool, outdated, "outdated")
-        while (instance := pool.acquire()) is not None:
-            if instance.is_usable():
-                return instance
+    def _idle_instance(self, function: Function) -> tuple[Pool, Instance | None]:
+        """Return the function's pool with an idle instance that can be used, or None when one may be started."""
+        while True:
+            pool = self._pools.get(function) or self._add_pool(function)
+            if not pool.staged.is_current():
+                for outdated in pool.renew(self._staging.stage(function)):
+                    self._end(pool, outdated, "outdated")
+            try:
+                instance = pool.acquire()
+            except PoolRetiredError:
+                continue
+            if instance is None or instance.is_usable():
+                return pool, instance
             self._end(pool, instance, "unusable")
-        return None
 
     def _start_instance(self, function: Function, pool: Pool, request_id: str) -> Instance:
         try:
@@ -280,15 +289,18 @@ class Engine:
 
     def _zygote_for(self, interpreter: Interpreter) -> Zygote:
         with self._lock:
-            zygote = self._zygotes.get(interpreter)
-            if zygote is not None and not zygote.is_alive():
-                zygote.close()
-                zygote = None
-            if zygote is None:
-                if self._closed:
-                    raise EngineClosedError("the engine is closed")
-                zygote = self._zygotes[interpreter] = Zygote(interpreter)
-            return zygote
+            known = self._zygotes.setdefault(interpreter, [])
+            for zygote in known:
+                if zygote.can_start():
+                    return zygote
+                if not zygote.is_alive():
+                    zygote.close()
+            if self._closed:
+                raise EngineClosedError("the engine is closed")
+            # One that cannot start instances any more goes on to serve those that it has.
+            started = Zygote(interpreter)
+            self._zygotes[interpreter] = [*(each for each in known if each.is_alive()), started]
+            return started
 
     def _end(self, pool: Pool, instance: Instance, reason: str, request_id: str | None = None) -> None:
         """Kill an instance that cannot or need not go on."""
@@ -321,6 +333,13 @@ class Engine:
             for instance in pool.expire(idle_before_ns):
                 self._end(pool, instance, "idle")
 
+    def _forget_unused(self, unused_since_ns: int) -> None:
+        """Let go of the pools of functions that nobody has called for a while."""
+        for function, pool in list(self._pools.items()):
+            with self._lock:
+                if pool.retire(unused_since_ns):
+                    del self._pools[function]
+
     def _release_due(self) -> int:
         """Release what was idle for too long, or grew while idle; return when to come again, in nanoseconds."""
         self._enforcement.sweep()
@@ -329,6 +348,7 @@ class Engine:
         for pool in list(self._pools.values()):
             for instance in pool.outgrown():
                 self._end(pool, instance, "out_of_memory")
+        self._forget_unused(now - self._idle_timeout_ns)
         idle_since = [pool.oldest_idle_ns() for pool in list(self._pools.values())]
         due_ns = [since + self._idle_timeout_ns - now for since in idle_since if since is not None]
         return max(0, min([*due_ns, _IDLE_LOOK_NS])) if due_ns else min(self._idle_timeout_ns, _IDLE_LOOK_NS)
@@ -352,19 +372,20 @@ class _Holdings:
 
     owner_pid: int
     pools: dict[Function, Pool]
-    zygotes: dict[Interpreter, Zygote]
+    zygotes: dict[Interpreter, list[Zygote]]
     enforcement: Enforcement
     workspace: Workspace
     wake_idle_thread: threading.Event
 
     def release(self) -> None:
         """End and remove all of it; nothing in a forked copy of the host, which owns nothing of it."""
+        zygotes = list(itertools.chain.from_iterable(self.zygotes.values()))
         if os.getpid() != self.owner_pid:
-            for zygote in self.zygotes.values():
+            for zygote in zygotes:
                 zygote.abandon()
             return
         self.wake_idle_thread.set()
-        for zygote in self.zygotes.values():
+        for zygote in zygotes:
             zygote.close()
         self.zygotes.clear()
         for pool in self.pools.values():
@@ -393,8 +414,8 @@ def _check_platform() -> None:
 def _check_arguments(billing_step_ms: int, log_bytes: int, idle_timeout_s: float, max_instances: int) -> None:
     if billing_step_ms not in _BILLING_STEPS_MS:
         raise ValueError(f"billing_step_ms must be one of {_BILLING_STEPS_MS}: {billing_step_ms!r}")
-    if log_bytes < 1:
-        raise ValueError(f"log_bytes must be at least 1: {log_bytes!r}")
+    if not isinstance(log_bytes, int) or log_bytes < 1:
+        raise ValueError(f"log_bytes must be a whole number, at least 1: {log_bytes!r}")
     if not 0 < idle_timeout_s <= threading.TIMEOUT_MAX:
         raise ValueError(f"idle_timeout_s must be above 0: {idle_timeout_s!r}")
     if max_instances < 1:

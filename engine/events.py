@@ -8,6 +8,7 @@ configured it, and its import costs more (rich, for pretty tracebacks) than all 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from engine.instance import Instance
@@ -51,7 +52,9 @@ class EventLog:
         target = self._target()
         if target is not None:
             function = instance.function
-            target.info(event, function=function.name, runtime=function.runtime, pid=instance.pid, **values)
+            # A log that cannot be written must not change what happens to a function, nor leave an instance behind.
+            with suppress(Exception):
+                target.info(event, function=function.name, runtime=function.runtime, pid=instance.pid, **values)
 
     def _target(self) -> Any:
         if self._logger is not None:

@@ -105,6 +105,8 @@ class Guard:
         # The kernel needs some time to run out; an invocation that was shorter pays nothing for the question.
         if now - self._started_ns > _SHORTEST_INTERVAL_NS and self._kernel_has_killed():
             return Ended.OUT_OF_MEMORY, max(peak_bytes, self._limits.memory_bytes)
+        if ended is Ended.REPLIED and now - self._started_ns > _SHORTEST_INTERVAL_NS and self._has_too_many():
+            return Ended.TOO_MANY_PROCESSES, peak_bytes
         if ended is Ended.REPLIED or ended is Ended.TIMED_OUT:
             if peak_bytes > self._limits.memory_bytes:
                 return Ended.OUT_OF_MEMORY, peak_bytes
@@ -112,6 +114,10 @@ class Guard:
             if now - self._started_ns > _SCRATCH_INTERVAL_NS and self._scratch_is_full(now):
                 return Ended.DISK_FULL, peak_bytes
         return ended, peak_bytes
+
+    def _has_too_many(self) -> bool:
+        # Forked between the last look and the return: left alone, they would multiply while nobody looks.
+        return proc.survey(self._pid)[0] > self._limits.processes
 
     def is_over_memory(self) -> bool:
         """Whether the instance alone is over its memory now: the cheap question, for instances that do nothing."""

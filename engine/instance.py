@@ -78,6 +78,7 @@ class Instance:
             process = zygote.start(method, environment, log_bytes)
             on_failure.callback(_discard, process, zygote)
             group = enforcement.confine(process.pid, limits)
+            meter = MemoryMeter(process.pid)
             on_failure.pop_all()
         self.function = function
         self.staged = staged
@@ -88,7 +89,7 @@ class Instance:
         self._enforcement = enforcement
         self._group = group
         self._channel = process.channel
-        self._guard = Guard(process.pid, limits, MemoryMeter(process.pid), scratch, group=group)
+        self._guard = Guard(process.pid, limits, meter, scratch, group=group)
         self._channel.send(protocol.encode(_settings(function, staged, home, environment)))
 
     def load(self, request_id: str, timeout_ns: int) -> Verdict:
@@ -148,8 +149,10 @@ class Instance:
         reports the death. A tree of 20 processes takes no longer than one.
 
         Returns:
-            How it ended, or None when its zygote is gone and nobody knows.
+            How it ended, or None when that is known already, or its zygote is gone and nobody knows.
         """
+        if self.state is State.REAPED:
+            return None
         self.state = next_state(self.state, Event.KILL)
         self.doom()
         try:

@@ -16,11 +16,13 @@ are kept for whoever asks for them.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -91,6 +93,8 @@ class Zygote:
         self.interpreter = interpreter
         self._lock = threading.Lock()
         self._closed = False
+        self._garbled = False
+        self._serials = itertools.count(1)
         self._exits: dict[int, ExitReport] = {}
         self._decoder_buffer = b""
         self._stderr_fd = os.memfd_create("fgengine-zygote", os.MFD_CLOEXEC)
@@ -104,7 +108,7 @@ class Zygote:
             on_failure.callback(os.close, self._pidfd)
             on_failure.callback(self._kill)
             self._control.settimeout(0)
-            self._await_frame("ready", monotonic_ns() + START_TIMEOUT_NS)
+            self._await_frame("ready", 0, monotonic_ns() + START_TIMEOUT_NS)
             on_failure.pop_all()
 
     def start(self, method: str, environment: Mapping[str, str], log_bytes: int) -> Process:
@@ -150,16 +154,24 @@ class Zygote:
             self._check_open()
             deadline_ns = monotonic_ns() + START_TIMEOUT_NS
             while pid not in self._exits:
-                self._keep_exit(self._next_frame(deadline_ns))
+                header = self._next_frame(deadline_ns)
+                if header.get("type") == "exited":  # else a late answer, see _await_frame
+                    self._keep_exit(header)
             return self._exits.pop(pid)
 
     def is_alive(self) -> bool:
         """Whether the zygote's process runs."""
         return not self._closed and not _is_readable(self._pidfd, 0)
 
+    def can_start(self) -> bool:
+        """Whether it can start instances: one whose control socket was cut in the middle of a command cannot."""
+        return not self._garbled and self.is_alive()
+
     def close(self) -> None:
-        """End the zygote with everything below it, and wait until all is gone."""
+        """End the zygote with everything below it, and wait until all is gone. Idempotent."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             with suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
@@ -171,7 +183,7 @@ class Zygote:
 
     def abandon(self) -> None:
         """Forget the zygote in a forked copy of the host: close our copies of its descriptors, touch nothing else."""
-        self._process.returncode = 0  # else Popen would ask after a child that is not ours
+        self._process.returncode = 0  # else Popen would warn of a child that is not even ours
         self._release()
         os.close(self._pidfd)
 
@@ -203,31 +215,44 @@ class Zygote:
 
     def _command(self, method: str, environment: Mapping[str, str], descriptors: tuple[int, ...]) -> int:
         seed = int.from_bytes(os.urandom(6), "big")
-        header = {"type": "start", "method": method, "environment": dict(environment), "seed": seed}
+        serial = next(self._serials)
+        header = {"type": "start", "serial": serial, "method": method, "environment": dict(environment), "seed": seed}
+        # A KeyboardInterrupt in between leaves half a command in the socket, and everything behind it misread.
+        self._garbled = True
         try:
             self._control.settimeout(None)
             for fd in descriptors:
-                socket.send_fds(self._control, [b"d"], [fd])
-            self._control.sendall(protocol.encode(header))
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+                self._control.sendmsg([b"d"], rights, socket.MSG_NOSIGNAL)
+            self._control.sendall(protocol.encode(header), socket.MSG_NOSIGNAL)
         except OSError as error:
             raise InstanceStartError(self._story(f"the zygote cannot be reached: {error}")) from error
         finally:
             self._control.settimeout(0)
-        answer = self._await_frame("started", monotonic_ns() + START_TIMEOUT_NS)
+        self._garbled = False
+        answer = self._await_frame("started", serial, monotonic_ns() + START_TIMEOUT_NS)
         return int(answer["pid"])
 
-    def _await_frame(self, kind: str, deadline_ns: int) -> dict[str, Any]:
+    def _await_frame(self, kind: str, serial: int, deadline_ns: int) -> dict[str, Any]:
+        """Return the frame of *kind* that answers the command *serial*, keeping the exits that come before it.
+
+        The answer to a command whose caller was interrupted comes late, and is nobody's: that instance finds its
+        pipes closed, and ends.
+        """
         while True:
             header = self._next_frame(deadline_ns)
-            if header.get("type") == kind:
+            if header.get("type") == "exited":
+                self._keep_exit(header)
+            elif header.get("serial") != serial:
+                continue
+            elif header.get("type") == kind:
                 return header
-            if header.get("type") == "failed":
+            elif header.get("type") == "failed":
                 raise InstanceStartError(f"the system refused a new instance: {header.get('error')}")
-            self._keep_exit(header)
+            else:
+                raise ProtocolError(self._story(f"an unexpected frame from the zygote: {header!r}"))
 
     def _keep_exit(self, header: dict[str, Any]) -> None:
-        if header.get("type") != "exited":
-            raise ProtocolError(self._story(f"an unexpected frame from the zygote: {header!r}"))
         self._exits[header["pid"]] = ExitReport(header["status"], header["cpu_us"])
 
     def _next_frame(self, deadline_ns: int) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Function:
     initializer: str | None = None
     initializer_timeout_s: float = 3.0
     load_timeout_s: float = 90.0
-    user_data: Mapping[str, str] = field(default_factory=dict, hash=False)
+    user_data: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
     dependencies: Sequence[str | os.PathLike[str]] = ()
     credentials: Credentials = field(default_factory=Credentials)
     main_thread: bool = False
@@ -234,13 +234,13 @@ def _existing_path(name: str, path: object) -> str:
 def _checked_user_data(user_data: object) -> dict[str, str]:
     if not isinstance(user_data, Mapping):
         raise InvalidFunctionError("user_data", user_data, "must be a mapping of strings")
-    for key, value in user_data.items():
+    for key, value in user_data.items():  # the values are not told: people keep passwords in variables
         if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidFunctionError("user_data", {key: value}, "keys and values must be strings")
+            raise InvalidFunctionError("user_data", key, "keys and values must be strings")
         if not key or "=" in key or "\0" in key + value or not _is_utf8(key + value):
-            raise InvalidFunctionError("user_data", {key: value}, "cannot be an environment variable")
+            raise InvalidFunctionError("user_data", key, "cannot be an environment variable")
         if key.startswith(_RESERVED_ENVIRONMENT_PREFIX):
-            raise InvalidFunctionError("user_data", {key: value}, "names that start with RUNTIME_ are the platform's")
+            raise InvalidFunctionError("user_data", key, "names that start with RUNTIME_ are the platform's")
     return dict(user_data)
 
 
@@ -253,6 +253,8 @@ def _check_entry(name: str, entry: Any) -> None:
     if not dot or not module or not attribute:
         raise InvalidFunctionError(name, entry, "must have the form [file].[function], such as index.handler")
     parts = module.replace("/", ".").split(".")
+    if not entry.isprintable():
+        raise InvalidFunctionError(name, entry, "must be printable")
     if not all(part.strip() for part in parts):
         raise InvalidFunctionError(name, entry, "the file part must have no leading, doubled or final / or .")
 

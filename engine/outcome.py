@@ -127,4 +127,14 @@ def _checked_error(payload: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(error["errorMessage"], str) or not isinstance(error["errorType"], str):
         return None
-    return {key: error[key] for key in _ERROR_KEYS}  # the platform's order: 2.7's dictionaries have none
+    # In the platform's order: 2.7's dictionaries have none.
+    return {
+        "errorMessage": _printable(error["errorMessage"]),
+        "errorType": _printable(error["errorType"]),
+        "stackTrace": [_printable(line) for line in trace],
+    }
+
+
+def _printable(text: str) -> str:
+    """Return *text* with lone surrogates spelt out: nobody could print or send them."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -11,6 +11,10 @@ from engine.instance import Instance
 from engine.staging import StagedFunction
 
 
+class PoolRetiredError(Exception):
+    """The pool was given up because nobody used it; whoever still holds it asks for the function's new one."""
+
+
 class Pool:
     """Hands out idle instances, newest first, and counts those that are out. Thread-safe.
 
@@ -28,6 +32,8 @@ class Pool:
         self._starting = 0
         self._changed = threading.Condition()
         self._closed = False
+        self._retired = False
+        self._used_at_ns = monotonic_ns()
 
     def acquire(self) -> Instance | None:
         """Return an idle instance, or None: the caller may start one, and must tell added() or given_up().
@@ -36,11 +42,14 @@ class Pool:
 
         Raises:
             EngineClosedError: The pool was closed, perhaps while waiting.
+            PoolRetiredError: The pool was retired; a new one takes its place.
         """
         with self._changed:
             while True:
                 if self._closed:
                     raise EngineClosedError("the engine is closed")
+                if self._retired:
+                    raise PoolRetiredError
                 if self._idle:
                     instance = self._idle.pop()
                     self._busy.add(instance)
@@ -78,6 +87,7 @@ class Pool:
     def remove(self, instance: Instance) -> None:
         """Forget an instance that is dead."""
         with self._changed:
+            self._used_at_ns = monotonic_ns()
             self._busy.discard(instance)
             self._changed.notify()
 
@@ -113,10 +123,23 @@ class Pool:
             self._changed.notify_all()
             return self._taken(list(self._idle))
 
-    def wait_until_unused(self) -> None:
-        """Wait until everybody who has an instance, to use it or to kill it, has removed it."""
+    def wait_until_unused(self, timeout_s: float) -> None:
+        """Wait until everybody who has an instance, to use it or to kill it, has removed it.
+
+        Not for ever: a thread that was interrupted between being given an instance and using it never says so.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: not self._busy and not self._starting)
+            self._changed.wait_for(lambda: not self._busy and not self._starting, timeout_s)
+
+    def retire(self, unused_since_ns: int) -> bool:
+        """Close the pool when nobody has had an instance of it since *unused_since_ns*; return whether it is closed.
+
+        Its descriptions, secrets among them, are not kept for a function that is not called any more.
+        """
+        with self._changed:
+            used = self._busy or self._idle or self._starting or self._used_at_ns >= unused_since_ns
+            self._retired = not used
+            return self._retired
 
     def _taken(self, instances: list[Instance]) -> list[Instance]:
         """Hand idle instances out to be killed: they count until they are removed, because until then they live."""

@@ -91,10 +91,21 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as values that JSON can express."""
+        return {"value": self.value, **self._all_but_value()}
+
+    def to_json(self, **more: Any) -> str:
+        """Return *more* and to_dict() as JSON text, the return value as the function's own json made it.
+
+        So it comes out whatever it is: this interpreter refuses to print an integer of over 4300 digits.
+        """
+        values = {name: json.dumps(value) for name, value in {**more, **self._all_but_value()}.items()}
+        values["value"] = self.body or "null"
+        return "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in values.items()) + "}"
+
+    def _all_but_value(self) -> dict[str, Any]:
         return {
             "status": self.status.value,
             "ok": self.ok,
-            "value": self.value,
             "error": self.error,
             "error_code": self.error_code,
             "cold_start": self.cold_start,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import stat
+import sys
 import tempfile
 from contextlib import suppress
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own (stat(2))
 
 
@@ -20,7 +22,8 @@ class Scratch:
     def used_bytes(self) -> int:
         """Return the space taken by everything in it: blocks, so that a sparse file counts what it really has.
 
-        A file that was removed while it is still open takes space that no walk finds; it is not counted.
+        A file that was removed while it is still open takes space that no walk finds; it is not counted. What lies
+        deeper than the longest path cannot be counted, and is taken for more than any limit.
         """
         used = 0
         folders = [self.path]
@@ -28,18 +31,26 @@ class Scratch:
             try:
                 with os.scandir(folders.pop()) as entries:
                     for entry in entries:
-                        with suppress(OSError):  # gone since it was listed
-                            found = entry.stat(follow_symlinks=False)
-                            used += found.st_blocks * _BLOCK_BYTES
-                            if stat.S_ISDIR(found.st_mode):
-                                folders.append(entry.path)
-            except OSError:
-                continue
+                        used += _blocks_bytes(entry, folders)
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    return sys.maxsize
         return used
 
     def remove(self) -> None:
         """Remove it with everything in it."""
         remove_tree(self.path)
+
+
+def _blocks_bytes(entry: os.DirEntry[str], folders: list[str]) -> int:
+    """Return the space of *entry* itself, and put it down for a look inside when it is a folder."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:  # gone since it was listed
+        return 0
+    if stat.S_ISDIR(found.st_mode):
+        folders.append(entry.path)
+    return found.st_blocks * _BLOCK_BYTES
 
 
 def is_in_memory(path: str) -> bool:
@@ -59,11 +70,61 @@ def is_in_memory(path: str) -> bool:
 
 
 def remove_tree(root: str) -> None:
-    """Remove *root*, also folders in it that their owner made unreadable. What cannot be removed stays."""
-    shutil.rmtree(root, ignore_errors=True)
-    if os.path.lexists(root):
-        # A folder without write permission keeps its entries from an ordinary user, even from its owner.
-        for folder, _, _ in os.walk(root):
+    """Remove *root*, whatever a function made of it, with everything in it. What cannot be removed stays."""
+    try:
+        os.rmdir(root)  # most are empty
+    except NotADirectoryError:
+        with suppress(OSError):
+            os.unlink(root)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        with suppress(OSError):
+            os.chmod(root, stat.S_IRWXU)
+            _empty(root)
+            os.rmdir(root)
+
+
+def _empty(root: str) -> None:
+    """Remove everything in *root*.
+
+    Every folder is moved up into *root* before it is emptied, so that neither paths nor recursion get deep:
+    shutil.rmtree() raises RecursionError from a thousand folders in each other, and leaves them where they are.
+    """
+    top = os.open(root, _FOLDER)
+    prefix = os.urandom(8).hex()
+    lifted = 0
+    try:
+        pending = _unlink_files(top)
+        while pending:
+            name = pending.pop()
             with suppress(OSError):
-                os.chmod(folder, stat.S_IRWXU)
-        shutil.rmtree(root, ignore_errors=True)
+                folder = os.open(name, _FOLDER, dir_fd=top)
+                try:
+                    for inner in _unlink_files(folder):
+                        lifted += 1
+                        with suppress(OSError):
+                            os.rename(inner, f"{prefix}{lifted}", src_dir_fd=folder, dst_dir_fd=top)
+                            pending.append(f"{prefix}{lifted}")
+                finally:
+                    os.close(folder)
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+
+
+def _unlink_files(folder: int) -> list[str]:
+    """Remove all but the folders in *folder*; return those, opened up for their owner.
+
+    An ordinary user cannot list, empty or move a folder of their own whose permissions they took away.
+    """
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in list(entries):
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.name, stat.S_IRWXU, dir_fd=folder)
+                    folders.append(entry.name)
+                else:
+                    os.unlink(entry.name, dir_fd=folder)
+    return folders

@@ -11,10 +11,10 @@ invocation. By default that thread is not the main one, as in production; the ma
 Deadlines, memory and exit are the engine's business: nothing here has a timer.
 
 Everything that this side needs was imported, and is held by name in default arguments or in this module's
-globals, before the function's code is imported: a function may patch json, os, sys, time or builtins.
+globals, before the function's code is imported: a function may patch json, os, sys, time or builtins. Builtins
+are found in our modules' globals as well (``compat.hold_builtins``).
 """
 
-import gc
 import os
 import sys
 import threading
@@ -22,7 +22,7 @@ import time
 import types
 
 from sandbox import confine, failures, results, stdio
-from sandbox.compat import as_native
+from sandbox.compat import as_native, forget_exception, hold_builtins, to_text
 from sandbox.context import Context, FunctionSettings
 from sandbox.loader import Loader, LoadError, module_name
 from sandbox.wire import FrameReader, loads, write_frame
@@ -46,10 +46,13 @@ class Prepared(object):
         # type: () -> None
         self.streams = stdio.open_streams()  # they know the numbers 1 and 2, whatever those are a moment later
         self.our_modules = [name for name in sys.modules if name == "sandbox" or name.startswith("sandbox.")]
+        for name in self.our_modules:
+            if sys.modules[name] is not None:  # 2.7 notes "not relative" like this: sandbox.os, sandbox.sys
+                hold_builtins(sys.modules[name])
 
 
-def run(request_fd, reply_fd, prepared):
-    # type: (int, int, Prepared) -> None
+def run(request_fd, reply_fd, prepared, _sleep=time.sleep):
+    # type: (int, int, Prepared, Any) -> None
     """Serve one function until the engine closes the request pipe. Never returns.
 
     Args:
@@ -77,11 +80,10 @@ def run(request_fd, reply_fd, prepared):
             thread.start()
             # serve() ends the process. Not a join: 2.7 cannot be interrupted in one without a timeout, and one with
             # a timeout polls 20 times a second. A sleeping main thread still runs the signal handlers of Python.
-            sleep = time.sleep
             while ours:
-                sleep(3600)
-    except BaseException as error:  # noqa: BLE001  # no caller is left; descriptor 2 is the log
-        failures.print_to_log(error, sys.exc_info()[2], sys.stderr, [])
+                _sleep(3600)
+    except BaseException:  # noqa: BLE001  # no caller is left; descriptor 2 is the log
+        failures.print_to_log(prepared.streams[1], [])
         os._exit(_EX_SOFTWARE)
 
 
@@ -116,7 +118,7 @@ class _Instance(object):
         # type: (dict[str, Any], FrameReader, int, tuple[Any, Any]) -> None
         self._settings = FunctionSettings(settings)
         self._entries = {"handler": str(settings["handler"]), "initializer": settings["initializer"]}
-        self._roots = [str(path) for path in settings["import_path"]]
+        self._roots = [to_text(path) for path in settings["import_path"]]  # as text: 2.7 has bytes for paths
         self._loader = Loader(str(settings["code_root"]))
         self._reader = reader
         self._reply_fd = reply_fd
@@ -128,7 +130,6 @@ class _Instance(object):
         # type: (Any) -> None
         """Answer requests until the pipe ends, then end the process."""
         try:
-            gc.enable()
             read, phases = self._reader.read, {"load": self._load, "initialize": self._initialize}
             while True:
                 frame = read()
@@ -140,16 +141,16 @@ class _Instance(object):
                 else:
                     self._answer(header, phases[header["type"]])
                 del frame, header, payload  # a 6 MiB event must not live on in an idle instance
-        except BaseException as error:  # noqa: BLE001  # ours, or a closed reply pipe: say so in the log
-            failures.print_to_log(error, sys.exc_info()[2], self._streams[1], [])
+        except BaseException:  # noqa: BLE001  # ours, or a closed reply pipe: say so in the log
+            failures.print_to_log(self._streams[1], [])
             _exit(_EX_SOFTWARE)
         _exit(0)
 
-    def _invoke(self, header, payload, _loads=loads, _encode=results.encode, _context=Context):
-        # type: (dict[str, Any], bytes, Any, Any, Any) -> None
+    def _invoke(self, header, payload, _loads=loads, _encode=results.encode, _context=Context, _native=as_native):
+        # type: (dict[str, Any], bytes, Any, Any, Any, Any) -> None
         settings, token = self._settings, header["token"]
-        settings.request_id = header["request_id"]
-        context = _context(settings, header["request_id"], header["deadline_ns"])
+        settings.request_id = request_id = _native(header["request_id"])
+        context = _context(settings, request_id, header["deadline_ns"])
         kind, body = "result", b""
         try:
             body = _encode(self._handler(_loads(payload), context))
@@ -157,26 +158,27 @@ class _Instance(object):
             kind = "too_large" if error.too_large else "invalid"
             prefix = "" if error.too_large else RESULT_PREFIX
             body = results.encode(failures.Failure(error.message, error.type_name).to_dict(prefix))
-        except BaseException as error:  # noqa: BLE001  # sys.exit() too is the function's failure, and no more
-            kind, body = "error", self._failure(error, INVOKE_PREFIX)
-        if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
-            stdio.flush(self._streams)
+        except:  # noqa: E722  # sys.exit() too is the function's failure; and 2.7 raises instances of old-style classes
+            kind, body = "error", self._failure(INVOKE_PREFIX)
+            forget_exception()
+        stdio.flush(self._streams)
         self._reply(kind, token, body)
 
-    def _answer(self, header, act):
-        # type: (dict[str, Any], Any) -> None
+    def _answer(self, header, act, _write=os.write):
+        # type: (dict[str, Any], Any, Any) -> None
         """Run a phase that has no result of its own, and reply how it ended."""
         kind, body = "done", b""
-        self._settings.request_id = header["request_id"]
+        self._settings.request_id = as_native(header["request_id"])
         prefix = LOAD_PREFIX if header["type"] == "load" else INITIALIZE_PREFIX
         try:
             act(header)
         except LoadError as error:
             kind = "error"
             body = results.encode(failures.Failure(error.message, error.type_name).to_dict(prefix))
-            os.write(2, (error.message + "\n").encode("utf-8"))
-        except BaseException as error:  # noqa: BLE001
-            kind, body = "error", self._failure(error, prefix)
+            _write(2, (to_text(error.message) + u"\n").encode("utf-8"))
+        except:  # noqa: E722
+            kind, body = "error", self._failure(prefix)
+            forget_exception()
         stdio.flush(self._streams)
         self._reply(kind, header["token"], body)
 
@@ -187,17 +189,20 @@ class _Instance(object):
     def _initialize(self, header):
         # type: (dict[str, Any]) -> None
         initializer = self._loader.load(self._entries["initializer"], "initializer", 1)
-        initializer(Context(self._settings, header["request_id"], header["deadline_ns"]))
+        initializer(Context(self._settings, self._settings.request_id, header["deadline_ns"]))
 
-    def _failure(self, error, prefix, _exc_info=sys.exc_info):
-        # type: (BaseException, str, Any) -> bytes
-        trace = _exc_info()[2]
-        if isinstance(error, SyntaxError) and prefix != INVOKE_PREFIX:
-            module = module_name(self._entries["handler"])
-            failure = failures.describe_syntax_error(error, module, self._roots)
-        else:
-            failure = failures.describe(error, trace, self._roots)
-        failures.print_to_log(error, trace, self._streams[1], self._roots)
+    def _failure(self, prefix, _exc_info=sys.exc_info):
+        # type: (str, Any) -> bytes
+        """Tell of the exception that is being handled, whatever its class does against that."""
+        kind, error, trace = _exc_info()
+        try:
+            if prefix != INVOKE_PREFIX and issubclass(kind, SyntaxError):
+                failure = failures.describe_syntax_error(error, self._roots)
+            else:
+                failure = failures.describe(kind, error, trace, self._roots)
+        except BaseException:  # noqa: BLE001  # attributes of the function's own making
+            failure = failures.indescribable(kind)
+        failures.print_to_log(self._streams[1], self._roots)
         return results.encode(failure.to_dict(prefix))
 
     def _reply(self, kind, token, body, _write_frame=write_frame, _getpid=os.getpid, _exit=os._exit):

@@ -1,5 +1,6 @@
 """The differences between Python 2.7 and 3.x that more than one module meets. Nothing else lives here."""
 
+import _codecs
 import errno
 import os
 import sys
@@ -12,20 +13,36 @@ if MYPY:
 PY2 = sys.version_info[0] == 2
 
 if PY2:
+    import __builtin__ as builtins
+
     text_type = unicode  # noqa: F821
     string_types = (str, unicode)  # noqa: F821
     integer_types = (int, long)  # noqa: F821
 else:
+    import builtins
+
     text_type = str
     string_types = (str,)
     integer_types = (int,)
 
 
-def to_text(value):
-    # type: (Any) -> str
+def hold_builtins(module):
+    # type: (Any) -> None
+    """Let *module* find the builtins among its own globals, which come first: a function may patch or empty them."""
+    for name, value in vars(builtins).items():
+        vars(module).setdefault(name, value)
+
+
+# 2.7 holds the last exception until the function that handled it returns: its finalizers would run too late.
+forget_exception = sys.exc_clear if PY2 else lambda: None  # type: Any
+
+
+def to_text(value, _decode=_codecs.utf_8_decode):
+    # type: (Any, Any) -> str
     """Decode *value* when it is bytes of Python 2 text; other strings are returned as they are."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        # Not value.decode(): 2.7 runs Python code of the codecs for that, which a function may have patched.
+        return _decode(value, "replace", True)[0]
     return value
 
 

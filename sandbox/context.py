@@ -38,7 +38,30 @@ class FunctionSettings(object):
         self.logger = None  # type: RequestLogger | None
 
 
-class RequestLogger(logging.Logger):
+class _FreeLogger(logging.Logger):
+    """A logger outside the logging tree. 3.7 and newer keep levels in a cache that only the tree's loggers clear."""
+
+    def isEnabledFor(self, level):
+        # type: (int) -> bool
+        """Ask anew each time: setLevel and logging.disable may have changed since."""
+        if getattr(self, "disabled", False) or self.manager.disable >= level:
+            return False
+        return level >= self.getEffectiveLevel()
+
+    def getChild(self, suffix):
+        # type: (str) -> _FreeLogger
+        """A logger below this one; the tree's own would put it below the root logger."""
+        child = _FreeLogger("%s.%s" % (self.name, suffix))
+        child.parent = self
+        return child
+
+    def warn(self, message, *args, **kwargs):  # type: ignore[override]  # noqa: ANN201
+        # type: (Any, *Any, **Any) -> None
+        """The old name of warning(), which 3.x deprecates and handlers use all the same."""
+        self.warning(message, *args, **kwargs)
+
+
+class RequestLogger(_FreeLogger):
     """A logger of its own outside the logging tree: ``<UTC time> <request id> <level> <message>`` on stderr.
 
     One for each instance, so that a logger kept in a module's global stamps the invocation it is used in.
@@ -47,14 +70,9 @@ class RequestLogger(logging.Logger):
 
     def __init__(self, settings):
         # type: (FunctionSettings) -> None
-        logging.Logger.__init__(self, "context", logging.INFO)
+        _FreeLogger.__init__(self, "context", logging.INFO)
         self.propagate = False
         self.addHandler(_DescriptorHandler(settings))
-
-    def warn(self, message, *args, **kwargs):  # type: ignore[override]  # noqa: ANN201
-        # type: (Any, *Any, **Any) -> None
-        """The old name of warning(), which 3.x deprecates and handlers use all the same."""
-        self.warning(message, *args, **kwargs)
 
 
 class _DescriptorHandler(logging.Handler):

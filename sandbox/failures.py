@@ -5,6 +5,7 @@ that hostile classes cannot bend, and nothing here imports a module after the fu
 """
 
 import io
+import struct
 import sys
 
 from sandbox.compat import PY2, text_type, to_text
@@ -20,6 +21,8 @@ MAX_FRAMES = 50
 # and needs no import of traceback (4-8 ms in a fresh interpreter).
 _print_exception = sys.__excepthook__
 _class_name = type.__dict__["__name__"].__get__
+_cut = text_type.__getitem__
+_pack = struct.pack
 
 
 class Failure(object):
@@ -37,47 +40,71 @@ class Failure(object):
         return {"errorMessage": prefix + self.message, "errorType": self.type_name, "stackTrace": self.frames}
 
 
-def describe(error, trace, roots):
-    # type: (BaseException, Any, list[str]) -> Failure
-    """Describe *error*: its text, its class, and those frames of *trace* that lie below *roots*."""
-    kind = type(error)
-    return Failure(_message_of(error, kind), _name_of(kind), _own_frames(trace, roots))
+def describe(kind, error, trace, roots):
+    # type: (type, BaseException, Any, list[str]) -> Failure
+    """Describe *error*: its text, its class *kind*, and those frames of *trace* that lie below *roots*."""
+    return Failure(_message_of(error, kind), name_of(kind), _own_frames(trace, roots))
 
 
-def describe_syntax_error(error, module, roots):
-    # type: (SyntaxError, str, list[str]) -> Failure
-    """Describe source that does not compile, in the platform's own words (functiongraph.md, section 3.2)."""
-    message = "Syntax error in module '%s'(%s)" % (module, _message_of(error, type(error)))
-    frames = []
-    if error.filename:
-        frames.append('File "%s", line %s' % (_shorten(to_text(error.filename), roots), error.lineno))
-        if error.text:
-            frames.append("    " + to_text(error.text).strip())
-    return Failure(message, _name_of(type(error)), frames)
+def indescribable(kind):
+    # type: (type) -> Failure
+    """What can be told of an exception whose every attribute may be a trap: its class."""
+    return Failure(_unprintable(kind), name_of(kind))
 
 
-def print_to_log(error, trace, stderr, roots):
-    # type: (BaseException, Any, Any, list[str]) -> None
-    """Write the full traceback, chained causes included, from the function's first frame on."""
-    while trace is not None and trace.tb_next is not None and not _is_own(trace, roots):
-        trace = trace.tb_next
-    held, sys.stderr = sys.stderr, stderr
+def describe_syntax_error(error, roots):
+    # type: (SyntaxError, list[str]) -> Failure
+    """Describe source that does not compile, in the words that the platform is known to have used for it."""
+    path = _shorten(to_text(error.filename or "?"), roots)
+    frames = [u'File "%s", line %s' % (path, error.lineno)]
+    if error.text:
+        frames.append(u"    " + to_text(error.text).strip())
+    module = path[2:-3].replace(u"/", u".") if path.startswith(u"./") and path.endswith(u".py") else path
+    message = u"Syntax error in module '%s'(%s)" % (module, _message_of(error, type(error)))
+    return Failure(message, name_of(type(error)), frames)
+
+
+def print_to_log(stderr, roots, _exc_info=sys.exc_info):
+    # type: (Any, list[str], Any) -> None
+    """Write the exception that is being handled, chained causes included, from the function's first frame on."""
+    kind, error, trace = _exc_info()
+    held = getattr(sys, "stderr", None)
     try:
+        while trace is not None and trace.tb_next is not None and not _is_own(trace, roots):
+            trace = trace.tb_next
+        sys.stderr = stderr
         if not PY2:
             BaseException.with_traceback(error, trace)
-        _print_exception(type(error), error, trace)
+        _print_exception(kind, error, trace)
+        if PY2:
+            # Its printer can leave an exception pending, of a metaclass for example, that would come up anywhere
+            # after it. Here it comes up here: a -1 makes the interpreter ask whether there is one.
+            _pack("b", -1)
     except BaseException:  # noqa: BLE001, S110  # an exception's own methods may raise anything while it is printed
         pass
     finally:
-        sys.stderr = held
+        if held is not None:
+            sys.stderr = held
+
+
+def name_of(kind):
+    # type: (Any) -> str
+    """The name of the class *kind*, past whatever its metaclass says."""
+    # 2.7: a class that derives from nothing is no type.
+    return to_text(_class_name(kind) if isinstance(kind, type) else kind.__name__)[:MAX_MESSAGE_CHARS]
+
+
+def _unprintable(kind):
+    # type: (type) -> str
+    return u"<unprintable %s object>" % name_of(kind)
 
 
 def _message_of(error, kind):
     # type: (BaseException, type) -> str
     try:
-        if isinstance(error, SystemExit):
-            text = u"user code called sys.exit(%s)" % (u"" if error.code is None else repr(error.code))
-        elif PY2 and isinstance(error, KeyError):
+        if issubclass(kind, SystemExit):  # isinstance() would ask the object for a __class__
+            text = u"user code called sys.exit(%s)" % (u"" if error.code is None else repr(error.code))  # type: ignore[attr-defined]
+        elif PY2 and issubclass(kind, KeyError):
             text = to_text(str(error))  # str() quotes the key, unicode() does not: as 3.x shows it
         else:
             text = text_type(error)
@@ -85,13 +112,8 @@ def _message_of(error, kind):
         try:
             text = to_text(str(error))  # 2.7: a message of bytes that are not ASCII
         except BaseException:  # noqa: BLE001
-            text = u"<unprintable %s object>" % _name_of(kind)
-    return text[:MAX_MESSAGE_CHARS]
-
-
-def _name_of(kind):
-    # type: (type) -> str
-    return to_text(_class_name(kind))[:MAX_MESSAGE_CHARS]
+            text = _unprintable(kind)
+    return _cut(text, slice(0, MAX_MESSAGE_CHARS))  # str() may give a subclass, with methods of the function's own
 
 
 def _own_frames(trace, roots):
@@ -136,7 +158,7 @@ def _source_line(path, number, _open=io.open):
         with _open(path, "rb") as source:
             for at, line in enumerate(source, 1):
                 if at == number:
-                    return line.decode("utf-8", "replace").strip()[:1000]
+                    return to_text(line).strip()[:1000]
     except (IOError, OSError):
         pass
     return ""

@@ -1,4 +1,4 @@
-"""The few prctl calls that no module of the standard library offers.
+"""The few system calls that no module of the standard library offers, or not that of 2.7.
 
 ctypes costs 4-5 ms to import, so only a zygote imports this module: what it sets before it starts an
 interpreter by exec is kept across the exec, and a forked instance has ctypes from its zygote.
@@ -10,6 +10,9 @@ import os
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+
+_SIG_SETMASK = 2
+_SIGSET_BYTES = 128  # of glibc and musl alike: 1024 signals, most of which do not exist
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -25,6 +28,13 @@ def prctl(option, argument):
     if _libc.prctl(ctypes.c_int(option), unsigned(argument), unsigned(0), unsigned(0), unsigned(0)) != 0:
         number = ctypes.get_errno()
         raise OSError(number, "prctl(%d, %d): %s" % (option, argument, os.strerror(number)))
+
+
+def unblock_signals():
+    # type: () -> None
+    """Have every signal delivered again; 2.7's signal module has no word for it."""
+    nothing = (ctypes.c_ubyte * _SIGSET_BYTES)()
+    _libc.sigprocmask(ctypes.c_int(_SIG_SETMASK), nothing, None)
 
 
 def adopt_orphans():

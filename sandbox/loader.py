@@ -125,8 +125,9 @@ def _check_callable(target, attribute, shown, role, arity):
     # type: (Any, str, str, str, int) -> None
     if not callable(target):
         raise LoadError("%s '%s' in module '%s' is not callable" % (role, attribute, shown), "FunctionConfigError")
-    function = getattr(target, "__func__", target) if isinstance(target, types.MethodType) else target
-    if not isinstance(function, types.FunctionType):
+    # type() and not isinstance(), which asks an object of the function's own making for its __class__.
+    function = target.__func__ if type(target) is types.MethodType else target
+    if type(function) is not types.FunctionType:
         return  # a class, a partial, a C function: only a call can tell
     code = function.__code__
     if code.co_flags & _CO_COROUTINE:
@@ -136,8 +137,10 @@ def _check_callable(target, attribute, shown, role, arity):
     most = code.co_argcount - bound
     least = most - len(function.__defaults__ or ())
     keyword_only = getattr(code, "co_kwonlyargcount", 0) - len(getattr(function, "__kwdefaults__", None) or ())
-    accepts = least <= arity and (arity <= most or code.co_flags & _CO_VARARGS) and keyword_only == 0
-    if not accepts:
+    type_name = "FunctionLoadError" if role == "handler" else "FunctionConfigError"
+    if keyword_only:
+        raise LoadError("%s '%s' has keyword-only parameters that nobody gives it" % (role, attribute), type_name)
+    if not (least <= arity and (arity <= most or code.co_flags & _CO_VARARGS)):
         plural = "" if arity == 1 else "s"
         message = "%s expect to have %d parameter%s, but received %d" % (role, arity, plural, most)
-        raise LoadError(message, "FunctionLoadError" if role == "handler" else "FunctionConfigError")
+        raise LoadError(message, type_name)

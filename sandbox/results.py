@@ -3,6 +3,7 @@
 import math
 
 from sandbox.compat import PY2, integer_types, string_types, text_type
+from sandbox.failures import MAX_MESSAGE_CHARS, name_of
 from sandbox.wire import dumps
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
@@ -39,7 +40,7 @@ def encode(value, _dumps=dumps, _limit=MAX_BODY_BYTES, _text=string_types):
     except MemoryError:
         raise
     except Exception as error:
-        raise InvalidResult(_with_place(error, value), type(error).__name__)
+        raise InvalidResult(_with_place(error, value), name_of(type(error)))
     if len(body) > _limit:
         # The platform sends a string as it is, so its limit counts the text and not our JSON of it.
         size = _text_bytes(value) if isinstance(value, _text) else len(body)
@@ -59,14 +60,14 @@ def _text_bytes(text):
 def _with_place(error, value):
     # type: (Exception, Any) -> str
     try:
-        message = str(error)
+        message = str.__getitem__(str(error), slice(0, MAX_MESSAGE_CHARS))
     except Exception:  # noqa: BLE001  # an exception of the function's own making
         message = "the value could not be serialised"
     try:
         place = _find_offender(value)
     except Exception:  # noqa: BLE001  # the function's own containers: iterating them may raise anything
         place = None
-    return message if place is None else "%s (at %s)" % (message, place)
+    return message if place is None else "%s (at %s)" % (message, place[:MAX_MESSAGE_CHARS])
 
 
 def _find_offender(value):
@@ -96,7 +97,7 @@ def _find_offender(value):
 
 def _is_key(key):
     # type: (Any) -> bool
-    return key is None or isinstance(key, string_types + integer_types + (float,))
+    return _is_scalar(key)
 
 
 def _is_scalar(part):

@@ -62,7 +62,10 @@ def open_streams():
 def flush(streams):
     # type: (tuple[Any, Any]) -> None
     """Flush what a function put in the place of its standard streams; ours hold nothing back."""
-    for stream, ours in zip((sys.stdout, sys.stderr), streams):
+    current = getattr(sys, "stdout", None), getattr(sys, "stderr", None)  # type: tuple[Any, Any]
+    if current[0] is streams[0] and current[1] is streams[1]:
+        return
+    for stream, ours in zip(current, streams):
         if stream is not ours:
             try:
                 stream.flush()

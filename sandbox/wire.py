@@ -24,6 +24,7 @@ _LENGTHS = struct.Struct(">II")
 _LENGTHS_BYTES = 8
 _READ_BYTES = 65536  # one pipe full
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; the fcntl module has it from 3.10 on
+_class_name = type.__dict__["__name__"].__get__  # past a metaclass of the function's own
 _LARGE_PIPE_BYTES = 1 << 20  # the most that a process without privileges may ask for (pipe(7))
 
 
@@ -32,9 +33,9 @@ def _refuse_constant(name):
     raise ValueError("%s is not JSON" % name)
 
 
-def _refuse_object(value, _type=type):
-    # type: (Any, Any) -> Any
-    raise TypeError("Object of type %s is not JSON serializable" % _type(value).__name__)
+def _refuse_object(value):
+    # type: (Any) -> Any
+    raise TypeError("Object of type %s is not JSON serializable" % _class_name(type(value)))
 
 
 class _ScannerOptions(object):

@@ -23,12 +23,13 @@ import errno
 import fcntl
 import gc
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 
-from sandbox import bootstrap, stdio
+from sandbox import bootstrap, failures, stdio
 from sandbox.compat import PY2, as_native
 from sandbox.wire import FrameReader, write_frame
 
@@ -38,6 +39,8 @@ if MYPY:
 
 if PY2:
     import _multiprocessing
+elif MYPY:
+    _multiprocessing = None  # type: Any
 
 _DESCRIPTORS = ("request", "reply", "log")
 
@@ -49,6 +52,9 @@ def serve(here, control_fd, engine_pidfd, engine_pid):
 
     kernel.adopt_orphans()
     kernel.renounce_privileges()
+    kernel.unblock_signals()
+    _heed_signals()
+    _allow_descriptors()
     os.environ.clear()  # so that an instance has nothing to clear, and copies no page for it
     zygote = _Zygote(here, control_fd, engine_pidfd, kernel)
     if os.getppid() == engine_pid:  # else the engine ended before its pidfd could tell us
@@ -56,6 +62,25 @@ def serve(here, control_fd, engine_pidfd, engine_pid):
         zygote.run()
     zygote.kill_everything()
     os._exit(0)
+
+
+def _allow_descriptors():
+    # type: () -> None
+    """Raise the soft limit to the hard one: private descriptors are from 64 on, whatever the host makes do with."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _heed_signals():
+    # type: () -> None
+    """Undo what the host ignores: that, and what it blocks, is kept across an exec.
+
+    A blocked SIGCHLD would keep a zygote from reaping, and an ignored SIGTERM is nothing that a function expects.
+    """
+    for number in range(1, signal.NSIG):
+        # The interpreter itself ignores these two, and so does every function's.
+        if number not in (signal.SIGPIPE, signal.SIGXFSZ) and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def become_instance(request_fd, reply_fd):
@@ -95,7 +120,7 @@ class _Zygote(object):
     def run(self):
         # type: () -> None
         """Wait and obey until the engine has ended or closed its end of the socket."""
-        write_frame(self._control.fileno(), {"type": "ready", "version": list(sys.version_info[:3])})
+        write_frame(self._control.fileno(), {"type": "ready", "serial": 0, "version": list(sys.version_info[:3])})
         poll = select.poll()
         for fd in (self._control.fileno(), self._engine_pidfd, self._wake_read):
             poll.register(fd, select.POLLIN)
@@ -131,6 +156,7 @@ class _Zygote(object):
             answer = {"type": "started", "pid": pid}
         for fd in descriptors:
             os.close(fd)
+        answer["serial"] = command["serial"]
         write_frame(self._control.fileno(), answer)
         return True
 
@@ -141,6 +167,8 @@ class _Zygote(object):
         if pid == 0:
             try:
                 self._be_born(zygote_pid, command, descriptors)
+            except BaseException:  # noqa: BLE001  # descriptor 2 is the log, if it came that far
+                failures.print_to_log(self._prepared.streams[1], [])
             finally:
                 os._exit(1)
         self._instances.add(pid)

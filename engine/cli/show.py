@@ -23,6 +23,14 @@ _VISIBLE_CONTROLS: Final = {
 }
 
 
+def _in_order(result: Result) -> str:
+    """Return the return value as JSON with sorted keys: dictionaries of 2.7 have no order of their own."""
+    try:
+        return json.dumps(result.value, sort_keys=True)
+    except ValueError:  # an integer that this interpreter does not print: over 4300 digits
+        return result.body or ""
+
+
 @dataclass(frozen=True)
 class Run:
     """A result, and the runtime that it comes from."""
@@ -37,7 +45,7 @@ class Run:
     @property
     def outcome(self) -> tuple[str, str]:
         """What must be equal for two runtimes to agree: the status, and the return whatever its order of keys."""
-        returned = json.dumps(self.result.value, sort_keys=True) if self.result.ok else ""
+        returned = _in_order(self.result) if self.result.ok else ""
         return self.result.status.value, returned
 
 
@@ -58,7 +66,7 @@ class View:
         """Print one result at once: a later one may take its time, or never come."""
         self.shown += 1
         if self.as_json:
-            click.echo(json.dumps({"runtime": run.runtime, **run.result.to_dict()}))
+            click.echo(run.result.to_json(runtime=run.runtime))
             return
         title = f"{run.runtime}, {run.start}"
         if is_colourful():

@@ -4,9 +4,10 @@ import sys
 
 
 def handler(event, context):
-    context.getLogger().info("greeting %s", event["name"])
+    name = event.get("name", "world")
+    context.getLogger().info("greeting %s", name)
     print("print() goes to the log as well")
     return {
-        "message": "%s, %s!" % (context.getUserData("GREETING", "Hello"), event["name"]),
+        "message": "%s, %s!" % (context.getUserData("GREETING", "Hello"), name),
         "python": "%d.%d.%d" % sys.version_info[:3],
     }
