@@ -14,7 +14,8 @@ EngineError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 
 class EngineError(Exception):
@@ -30,14 +31,16 @@ class InvalidFunctionError(EngineError, ValueError):
         reason: What is wrong with it, in words.
     """
 
-    def __init__(self, field: str, value: object, reason: str) -> None:
-        super().__init__(f"{field}={value!r}: {reason}")
+    def __init__(self, field: str, value: object, reason: str, *, shown: str | None = None) -> None:
+        """Say what is wrong; *shown* stands for the value in the text where that may be a secret."""
+        super().__init__(f"{field}={value!r}: {reason}" if shown is None else f"{field}={shown}: {reason}")
         self.field = field
         self.value = value
         self.reason = reason
+        self._shown = shown
 
-    def __reduce__(self) -> tuple[type[InvalidFunctionError], tuple[str, object, str]]:
-        return type(self), (self.field, self.value, self.reason)
+    def __reduce__(self) -> tuple[Callable[..., InvalidFunctionError], tuple[str, object, str]]:
+        return functools.partial(type(self), shown=self._shown), (self.field, self.value, self.reason)
 
 
 class InvalidEventError(EngineError, ValueError):

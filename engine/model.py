@@ -236,11 +236,20 @@ def _checked_user_data(user_data: object) -> dict[str, str]:
         raise InvalidFunctionError("user_data", user_data, "must be a mapping of strings")
     for key, value in user_data.items():  # the values are not told: people keep passwords in variables
         if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidFunctionError("user_data", key, "keys and values must be strings")
+            raise InvalidFunctionError(
+                "user_data", {key: value}, "keys and values must be strings", shown=f"{{{key!r}: ...}}"
+            )
         if not key or "=" in key or "\0" in key + value or not _is_utf8(key + value):
-            raise InvalidFunctionError("user_data", key, "cannot be an environment variable")
+            raise InvalidFunctionError(
+                "user_data", {key: value}, "cannot be an environment variable", shown=f"{{{key!r}: ...}}"
+            )
         if key.startswith(_RESERVED_ENVIRONMENT_PREFIX):
-            raise InvalidFunctionError("user_data", key, "names that start with RUNTIME_ are the platform's")
+            raise InvalidFunctionError(
+                "user_data",
+                {key: value},
+                "names that start with RUNTIME_ are the platform's",
+                shown=f"{{{key!r}: ...}}",
+            )
     return dict(user_data)
 
 

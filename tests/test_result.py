@@ -180,10 +180,21 @@ def test_to_dict_can_be_written_as_json(result: Result) -> None:
         "error": result.error,
         "error_code": result.error_code,
         "cold_start": result.cold_start,
+        "memory_enforcement": result.memory_enforcement,
         "summary": dataclasses.asdict(result.summary),
         "log": result.log,
         "log_dropped_bytes": result.log_dropped_bytes,
+        "memory_enforcement": result.memory_enforcement,
     } == found
+
+
+def test_json_text_has_the_return_value_as_it_was_made() -> None:
+    """An integer that this interpreter refuses to print among them."""
+    digits = b"9" * 5000
+    text = success(digits).to_json(runtime="python2.7")
+
+    assert f'"value": {digits.decode()}' in text
+    assert {"runtime": "python2.7", **success(b"1").to_dict()} == json.loads(success(b"1").to_json(runtime="python2.7"))
 
 
 def test_to_dict_has_the_plain_status() -> None:
