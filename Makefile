@@ -4,6 +4,7 @@
 PYTHON ?=
 VENV ?= .venv
 ARGS ?=
+SEED ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -11,13 +12,14 @@ bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-ruff lint-format lint-mypy lint-sandbox format bench venv clean FORCE
+.PHONY: help demo test lint lint-ruff lint-format lint-mypy lint-sandbox format bench chaos soak fuzz venv clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=/path/to/python3  which Python 3.10+ to use (default: the first one on PATH that runs)"
-	@echo "  ARGS='-k name -x'        passed on to pytest, or to the benchmarks"
+	@echo "  SEED=1234                which storm make chaos runs (default: a new one, and it is printed)"
+	@echo "  ARGS='-k name -x'        passed on to pytest, the benchmarks, chaos, soak or fuzz"
 
 demo: $(VENV)/installed ## install, and run examples/ on every runtime found
 	@$(bin)/python examples/demo.py
@@ -45,6 +47,15 @@ format: $(VENV)/installed-lint ## let ruff format everything but sandbox/ and ex
 
 bench: $(VENV)/installed ## measure warm invocations and cold starts, and print tables
 	$(bin)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/installed-test ## a storm of good, hostile and struck invocations, each judged; SEED=N repeats one
+	$(bin)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(VENV)/installed-test ## a million warm invocations: nothing may grow, nothing may be left
+	$(bin)/python -m tests.soak $(ARGS)
+
+fuzz: $(VENV)/installed-fuzz ## one minute of random bytes for the decoder
+	$(bin)/python -m tests.fuzz -max_total_time=60 $(ARGS)
 
 venv: $(VENV)/installed ## only make .venv and install the project into it
 

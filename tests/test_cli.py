@@ -126,13 +126,14 @@ def test_options_reach_the_function(tmp_path: Path) -> None:
         f"--version v2 --alias a --project-id i --env A=option --env C --env-file {tmp_path}/data --main-thread "
         f"--credentials-file {tmp_path}/keys.json --dependency {tmp_path}/library --request-id the-id "
         "--initializer-timeout 9 --load-timeout 9 --billing-step-ms 1000 --log-bytes 100 --max-processes 77 "
-        "--max-open-files 300 --tmp 9 --address-space 4000"
+        "--max-open-files 300 --tmp 9 --address-space 4000 --memory-enforcement sample"
     )
     (result,) = results_of(tmp_path, *options.split(), env=secrets)
 
     seen = ["helped", ["n"], "n", "p", "v2", "a", "i", 256, 7, "option", "file=with=signs", "taken over"]
     assert [*seen, "of the file", "of the environment", True, "the-id", 300, 4000] == result["value"]
     assert 1000 == result["summary"]["billed_duration_ms"]
+    assert "sample" == result["memory_enforcement"]
 
 
 @pytest.mark.slow

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 import click
 from click.shell_completion import CompletionItem
 
-from engine.cli import describe, show
+from engine.cli import describe, plot, show
+from engine.cli.chart import chart_of
 from engine.cli.signals import signals_ignored_at_the_end
+from engine.enforcement import MemoryEnforcement
 from engine.engine import Engine
 from engine.errors import InstanceError, InvalidFunctionError, RuntimeNotFoundError
 from engine.model import Function
@@ -29,6 +31,7 @@ Examples:
   echo '{"name": "world"}' | fgengine invoke hello.zip -e -    the event from standard input
   fgengine invoke hello -r python2.7 -r python3.9 --json       one JSON object a line
   fgengine invoke hello --repeat 3                             one cold start, two warm ones
+  fgengine invoke hello --plot memory.svg                      memory over time, the limit, the deadline
   fgengine invoke hello --memory 256 --timeout 10 --env GREETING=hi --dependency libs.zip
 """
 
@@ -107,9 +110,21 @@ _OPTIONS: Final = (
         default="1",
         help="Bills are whole steps of this.  [default: 1]",
     ),
+    click.option(
+        "--memory-enforcement",
+        type=click.Choice(get_args(MemoryEnforcement)),
+        default="auto",
+        help="Who keeps the memory limit: control groups as well, or samples alone.  [default: auto]",
+    ),
     _number("--log-bytes", "How much of the log is kept, the newest.", metavar="BYTES", default=4096),
     click.option("--request-id", metavar="TEXT", help="Id of the invocation.  [default: a new UUID]"),
     _number("--repeat", "Invoke it this often; all but the first start warm.", metavar="N", default=1),
+    click.option(
+        "--plot",
+        type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+        metavar="FILE",
+        help="Draw memory over time into FILE (.svg or .png), or with - into the terminal.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each result, for machines."),
 )
 
@@ -131,6 +146,7 @@ def invoke(code: str, **options: Any) -> int:
     """
     if options["request_id"] is not None and (options["repeat"] > 1 or len(options["runtimes"]) > 1):
         raise click.UsageError("--request-id is the id of one invocation: not with --repeat or several --runtime")
+    painter = _painter(options)
     try:
         event = describe.read_event(options["event"], options["event_file"])
         functions = _functions(code, options)
@@ -138,11 +154,20 @@ def invoke(code: str, **options: Any) -> int:
             runtimes=describe.read_interpreters(options["interpreters"]),
             billing_step_ms=int(options["billing_step_ms"]),
             log_bytes=options["log_bytes"],
+            memory_enforcement=options["memory_enforcement"],
         )
     except InvalidFunctionError as error:
         raise describe.wrong_use(error) from None
     with engine, signals_ignored_at_the_end():
-        return _run(engine, functions, event, options)
+        return _run(engine, functions, event, options, painter)
+
+
+def _painter(options: dict[str, Any]) -> plot.Painter | None:
+    if options["plot"] is None:
+        return None
+    if options["plot"] == plot.TERMINAL and options["as_json"]:
+        raise click.UsageError("--plot - and --json exclude each other: both are written to standard output")
+    return plot.painter_for(options["plot"])
 
 
 def _functions(code: str, options: dict[str, Any]) -> list[Function]:
@@ -156,7 +181,13 @@ def _functions(code: str, options: dict[str, Any]) -> list[Function]:
     return list(dict.fromkeys(Function(runtime=runtime, **given) for runtime in runtimes))
 
 
-def _run(engine: Engine, functions: list[Function], event: bytes, options: dict[str, Any]) -> int:
+def _run(
+    engine: Engine,
+    functions: list[Function],
+    event: bytes,
+    options: dict[str, Any],
+    painter: plot.Painter | None,
+) -> int:
     """Invoke and show everything; one runtime that cannot run does not keep the others from it."""
     status = 0
     runs: list[show.Run] = []
@@ -175,11 +206,15 @@ def _run(engine: Engine, functions: list[Function], event: bytes, options: dict[
             click.echo(f"fgengine: {function.runtime}: {error}", err=True)
             status = EXIT_TROUBLE
     view.compare(runs)
+    if painter is not None and runs:
+        painter(chart_of(functions[0], runs))  # they differ in nothing but the runtime
     return status
 
 
 def _results(engine: Engine, function: Function, event: bytes, options: dict[str, Any]) -> Iterator[Result]:
     for _ in range(options["repeat"]):
         # submit(), not invoke(): an interrupt then hits this thread in a plain wait, never in the middle of the engine.
-        future: Future[Result] = engine.submit(function, event, request_id=options["request_id"])
+        future: Future[Result] = engine.submit(
+            function, event, request_id=options["request_id"], timeline=options["plot"] is not None
+        )
         yield future.result()

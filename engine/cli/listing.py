@@ -68,7 +68,8 @@ def _print_table(found: list[Interpreter]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        if show.is_colourful():
+        colourful = show.is_colourful()
+        if colourful:
             cells[0] = click.style(cells[0], bold=True)
             cells[3] = click.style(cells[3], dim=True)
-        click.echo("  ".join(cells).rstrip())
+        click.echo("  ".join(cells).rstrip(), color=colourful)
