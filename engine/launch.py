@@ -217,19 +217,20 @@ class Zygote:
         seed = int.from_bytes(os.urandom(6), "big")
         serial = next(self._serials)
         header = {"type": "start", "serial": serial, "method": method, "environment": dict(environment), "seed": seed}
-        # A KeyboardInterrupt in between leaves half a command in the socket, and everything behind it misread.
-        self._garbled = True
         try:
             self._control.settimeout(None)
             for fd in descriptors:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
                 self._control.sendmsg([b"d"], rights, socket.MSG_NOSIGNAL)
             self._control.sendall(protocol.encode(header), socket.MSG_NOSIGNAL)
-        except OSError as error:
-            raise InstanceStartError(self._story(f"the zygote cannot be reached: {error}")) from error
+        except BaseException as error:
+            # A KeyboardInterrupt in between leaves half a command in the socket, and everything behind it misread.
+            self._garbled = True
+            if isinstance(error, OSError):
+                raise InstanceStartError(self._story(f"the zygote cannot be reached: {error}")) from error
+            raise
         finally:
             self._control.settimeout(0)
-        self._garbled = False
         answer = self._await_frame("started", serial, monotonic_ns() + START_TIMEOUT_NS)
         return int(answer["pid"])
 
