@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from engine import platform
 from engine.clock import NS_PER_S, monotonic_ns, ns_from_seconds
 from engine.enforcement import Enforcement, MemoryEnforcement
-from engine.errors import EngineClosedError, UnsupportedPlatformError
+from engine.errors import EngineClosedError, InvalidFunctionError, UnsupportedPlatformError
 from engine.events import EventLog
 from engine.instance import Instance
 from engine.invocation import Invocation
@@ -34,7 +34,7 @@ from engine.payload import checked_request_id, encode_event
 from engine.pool import Pool, PoolRetiredError
 from engine.result import Result
 from engine.runtimes import Interpreter, Runtimes
-from engine.staging import Staging
+from engine.staging import StagedFunction, Staging
 from engine.timeline import Timeline
 from engine.workspace import Workspace
 
@@ -162,8 +162,7 @@ class Engine:
             self._bury(pool, instance, result.status.value, request_id)
         elif not pool.release(instance):
             self._end(pool, instance, "outdated", request_id)
-        else:
-            self._watch_idle()
+        self._watch_idle()  # also when nothing is idle: the pool is forgotten some time
         if self._closed:
             raise EngineClosedError("the engine was closed while the function ran")
         self._events.invocation_finished(instance, result)
@@ -246,18 +245,26 @@ class Engine:
         if not isinstance(function, Function):
             raise TypeError(f"function must be an engine.Function, not {type(function).__name__}")
         self.runtimes.find(function.runtime)  # a missing interpreter is told before a large archive is unpacked
-        staged = self._staging.stage(function)
+        staged = self._stage(function)
         with self._lock:
             if self._closed:
                 raise EngineClosedError("the engine is closed")
             return self._pools.setdefault(function, Pool(staged, self._max_instances))
+
+    def _stage(self, function: Function) -> StagedFunction:
+        try:
+            return self._staging.stage(function)
+        except (OSError, InvalidFunctionError):
+            if self._closed:  # close() removed the folder that it was staged into
+                raise EngineClosedError("the engine is closed") from None
+            raise
 
     def _idle_instance(self, function: Function) -> tuple[Pool, Instance | None]:
         """Return the function's pool with an idle instance that can be used, or None when one may be started."""
         while True:
             pool = self._pools.get(function) or self._add_pool(function)
             if not pool.staged.is_current():
-                for outdated in pool.renew(self._staging.stage(function)):
+                for outdated in pool.renew(self._stage(function)):
                     self._end(pool, outdated, "outdated")
             try:
                 instance = pool.acquire()

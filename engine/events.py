@@ -59,5 +59,6 @@ class EventLog:
     def _target(self) -> Any:
         if self._logger is not None:
             return self._logger
-        structlog = sys.modules.get("structlog")
-        return structlog.get_logger("fgengine") if structlog is not None and structlog.is_configured() else None
+        structlog: Any = sys.modules.get("structlog")
+        is_configured = getattr(structlog, "is_configured", None)  # none while another thread is importing it
+        return structlog.get_logger("fgengine") if is_configured is not None and is_configured() else None

@@ -99,10 +99,10 @@ class Guard:
         The last look: what was over its limit between two looks is found every time, by the kernel's own mark.
         """
         now = self._clock()
-        peak_bytes = self._meter.peak_bytes()
         if self._timeline is not None and ended in (Ended.REPLIED, Ended.TIMED_OUT):
             # Where it ended otherwise, the look that found it was the last point; the dead use nothing.
             self._timeline.add(now - self._started_ns, self._meter.sample(proc.survey(self._pid)[1]))
+        peak_bytes = self._meter.peak_bytes()  # after that look: no point of a timeline is above its peak
         # The kernel needs some time to run out; an invocation that was shorter pays nothing for the question.
         if now - self._started_ns > _SHORTEST_INTERVAL_NS and self._kernel_has_killed():
             return Ended.OUT_OF_MEMORY, max(peak_bytes, self._limits.memory_bytes)

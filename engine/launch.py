@@ -15,7 +15,6 @@ are kept for whoever asks for them.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 import select
@@ -27,7 +26,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -42,6 +40,9 @@ START_TIMEOUT_NS: Final = 30 * NS_PER_S
 """How long an interpreter may take until it speaks: a thousand times what it takes on an idle machine."""
 
 _MAX_CONTROL_HEADER_BYTES: Final = 64 * 1024
+
+_SANDBOX_FOLDER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sandbox")
+"""By its place and not by its name: a host may have a package 'sandbox' of its own, or change its import path."""
 
 _ZYGOTE_ENVIRONMENT: Final = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -217,12 +218,13 @@ class Zygote:
         seed = int.from_bytes(os.urandom(6), "big")
         serial = next(self._serials)
         header = {"type": "start", "serial": serial, "method": method, "environment": dict(environment), "seed": seed}
+        command = protocol.encode(header)  # before anything is sent: it raises for what JSON cannot express
         try:
             self._control.settimeout(None)
             for fd in descriptors:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
                 self._control.sendmsg([b"d"], rights, socket.MSG_NOSIGNAL)
-            self._control.sendall(protocol.encode(header), socket.MSG_NOSIGNAL)
+            self._control.sendall(command, socket.MSG_NOSIGNAL)
         except BaseException as error:
             # A KeyboardInterrupt in between leaves half a command in the socket, and everything behind it misread.
             self._garbled = True
@@ -319,8 +321,7 @@ def _is_readable(fd: int, timeout_ns: int) -> bool:
 
 
 def _sandbox_folder() -> str:
-    """Return the folder of the sandbox package without importing it: its code is for other interpreters."""
-    spec = importlib.util.find_spec("sandbox")
-    if spec is None or spec.origin is None:
-        raise InstanceStartError("the package 'sandbox' that belongs to the engine is not installed")
-    return str(Path(spec.origin).parent)
+    """Return the folder of the sandbox package, which is for other interpreters and never imported here."""
+    if not os.path.isfile(os.path.join(_SANDBOX_FOLDER, "__main__.py")):
+        raise InstanceStartError(f"the package 'sandbox' that belongs to the engine is not in {_SANDBOX_FOLDER}")
+    return _SANDBOX_FOLDER

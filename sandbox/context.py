@@ -90,7 +90,7 @@ class _DescriptorHandler(logging.Handler):
         try:
             stamp = _strftime("%Y-%m-%dT%H:%M:%SZ", _gmtime(record.created))
             text = self.format(record)
-            line = u"%s %s %s %s\n" % (stamp, self._settings.request_id, record.levelname, _as_text(text))
+            line = u"%s %s %s %s\n" % (stamp, _as_text(self._settings.request_id), record.levelname, _as_text(text))
             _write(2, line.encode("utf-8", "replace"))
         except Exception:  # noqa: BLE001  # logging's own contract for handlers
             self.handleError(record)
