@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from tests.hostile.conftest import Aftermath, Arena
 
 BROKEN_PREFIX = "function result is invalid, error: the instance sent "
-TIMEOUT_S = 0.5
+TIMEOUT_S = 0.25
 
 
 def _assert_broken(aftermath: Aftermath, what: str) -> None:
@@ -68,6 +67,7 @@ def test_length_that_cannot_be_is_refused_before_memory_is_given(arena: Arena, l
     _assert_broken(arena(f"write(reply_descriptor(), struct.pack({lengths}))\nhang()"), what)
 
 
+@pytest.mark.slow
 def test_half_a_frame_swallows_the_reply(arena: Arena) -> None:
     """The engine waits for the rest until the deadline, and no longer: the true reply has become payload."""
     half = "write(reply_descriptor(), frame('result', 'x', b'1' * 1000)[:-900])\nreturn 'swallowed'"
@@ -75,6 +75,7 @@ def test_half_a_frame_swallows_the_reply(arena: Arena) -> None:
     _assert_timeout(arena(half, timeout_s=TIMEOUT_S))
 
 
+@pytest.mark.slow
 def test_legal_frame_that_comes_in_single_bytes_is_bounded(arena: Arena) -> None:
     """A payload of 36 MB in pieces of one byte costs the engine those bytes, and not an object for each."""
     before = psutil.Process().memory_info().rss
@@ -140,6 +141,7 @@ def test_closing_every_descriptor_is_an_exit(arena: Arena) -> None:
     _assert_exited(arena("os.closerange(0, 4096)\nreturn 'unheard'"), "exit status 70")
 
 
+@pytest.mark.slow
 def test_closing_the_pipes_and_looping_is_a_timeout_that_costs_the_engine_nothing(arena: Arena) -> None:
     """Pipes at their end are readable for ever; the engine sleeps all the same."""
     spent_before_s = time.thread_time()
@@ -149,6 +151,7 @@ def test_closing_the_pipes_and_looping_is_a_timeout_that_costs_the_engine_nothin
     assert time.thread_time() - spent_before_s < TIMEOUT_S / 2
 
 
+@pytest.mark.slow
 def test_other_files_in_the_place_of_the_pipes_are_the_functions_loss(arena: Arena) -> None:
     """The reply goes where the function led it; the engine hears nothing, and the deadline comes."""
     attack = """
@@ -170,7 +173,7 @@ def test_exit_with_half_a_reply_written_is_an_exit(arena: Arena) -> None:
 
 
 def test_exit_with_a_whole_reply_written_is_a_result(
-    engine: Engine, make_function: FunctionMaker, wait_until_dead: DeathWatch
+    engine: Engine, armed: FunctionMaker, wait_until_dead: DeathWatch
 ) -> None:
     """A complete reply in the pipe wins over the exit behind it; the next start is cold."""
     source = """
@@ -182,7 +185,7 @@ def test_exit_with_a_whole_reply_written_is_a_result(
                 os._exit(0)
             return "calm"
     """
-    function = make_function(source, files={"arms.py": ARMS})
+    function = armed(source)
     result = engine.invoke(function, "attack")
     wait_until_dead(result.value)
     after = engine.invoke(function, None)
@@ -191,6 +194,7 @@ def test_exit_with_a_whole_reply_written_is_a_result(
     assert ("calm", True) == (after.value, after.cold_start)
 
 
+@pytest.mark.slow
 def test_reply_after_the_deadline_is_not_heard(arena: Arena, tmp_path: Path) -> None:
     """A helper that waits for its parent's death to reply in its place dies with it."""
     aftermath = arena(
@@ -222,6 +226,7 @@ def test_reply_of_a_copy_is_not_heard(arena: Arena) -> None:
     assert aftermath.instance_survived
 
 
+@pytest.mark.slow
 def test_pipes_that_were_made_small_or_non_blocking_still_work(arena: Arena) -> None:
     """Pipe sizes and flags are shared with the function; six megabytes come through all the same."""
     aftermath = arena(
@@ -238,4 +243,3 @@ def test_pipes_that_were_made_small_or_non_blocking_still_work(arena: Arena) -> 
 
     assert 6 * 2**20 - 2 == len(aftermath.result.value)
     assert aftermath.instance_survived
-
