@@ -1,0 +1,1 @@
+"""A seeded storm of invocations, good and hostile, and a judge that believes none of their results."""
