@@ -91,6 +91,7 @@ def test_small_request_is_sent_at_once(pipes: Pipes) -> None:
     assert b"request" == os.read(pipes.request, 100)
 
 
+@pytest.mark.slow
 def test_request_that_does_not_fit_is_sent_while_the_engine_waits(pipes: Pipes) -> None:
     """6 MiB through a pipe of 64 KiB: in order and complete, however small the pieces that are read."""
     data = os.urandom(6 * 1024 * 1024)

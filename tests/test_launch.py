@@ -296,6 +296,7 @@ FORKING_HOST = """
 """
 
 
+@pytest.mark.slow
 def test_abandoned_copy_leaves_the_zygote_alone() -> None:
     """A forked copy of the host closes its descriptors of it; the host goes on using it."""
     program = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(FORKING_HOST), sys.executable]

@@ -205,12 +205,18 @@ def test_error_has_its_keys_in_the_platforms_order() -> None:
     assert ["errorMessage", "errorType", "stackTrace"] == list(failure.error)
 
 
-def test_error_text_of_any_kind_arrives() -> None:
-    """An exception's text may hold a lone surrogate: no reason to call the whole reply invalid."""
-    failure = INVOKE.failure(replied("error", {**ERROR, "errorMessage": "\ud800 \0 \U0001f600"}), 3.0)
+def test_lone_surrogates_in_an_error_are_spelt_out() -> None:
+    """Nobody could print or send them; everything else arrives as it is, and the reply is no less valid for them."""
+    error = {"errorMessage": "\ud800 \0 \U0001f600", "errorType": "\udfff", "stackTrace": ["é", "\ud800"]}
+    failure = INVOKE.failure(replied("error", error), 3.0)
 
     assert failure is not None
-    assert (Status.FUNCTION_ERROR, "\ud800 \0 \U0001f600") == (failure.status, failure.error["errorMessage"])
+    assert Status.FUNCTION_ERROR is failure.status
+    assert {
+        "errorMessage": "\\ud800 \0 \U0001f600",
+        "errorType": "\\udfff",
+        "stackTrace": ["é", "\\ud800"],
+    } == failure.error
 
 
 def test_every_status_has_a_number() -> None:

@@ -9,6 +9,7 @@ import enum
 import json
 import math
 import sys
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InvalidEventError
 from engine.model import MAX_PAYLOAD_BYTES
-from engine.payload import decode, encode_event
+from engine.payload import checked_request_id, decode, encode_event
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -46,6 +47,13 @@ class Colour(str, enum.Enum):
     RED = "red"
 
 
+class Size(enum.Enum):
+    SMALL = 1
+
+
+IDENTIFIER = uuid.UUID("960d089c-c812-4fe7-9997-a72f773e4bcb")
+
+
 @dataclass
 class Point:
     x: int
@@ -58,6 +66,7 @@ def nested(depth: int) -> Any:
     return value
 
 
+@pytest.mark.slow
 @given(value=JSON_VALUES)
 @example(value=[None, 2**64, -0.0, "\ud800", {"\udfff": 1e308}])
 def test_event_is_what_json_makes_of_it(value: Any) -> None:
@@ -88,12 +97,19 @@ def test_event_is_what_json_makes_of_it(value: Any) -> None:
         (Name("n"), b'"n"'),
         ({Name("n"): Count(3)}, b'{"n":3}'),
         (Colour.RED, b'"red"'),
+        (Size.SMALL, b"1"),
+        ([None, Size.SMALL, Colour.RED], b'[null,1,"red"]'),
+        (IDENTIFIER, b'"960d089c-c812-4fe7-9997-a72f773e4bcb"'),
+        ([None, {"id": IDENTIFIER}], b'[null,{"id":"960d089c-c812-4fe7-9997-a72f773e4bcb"}]'),
         (collections.OrderedDict(b=1, a=2), b'{"b":1,"a":2}'),
         ("\ud800", b'"\\ud800"'),
     ],
 )
 def test_event_is_encoded_as_json_would(event: object, text: bytes) -> None:
-    """Integers of any size, keys that json turns into text, subclasses as their base, lone surrogates."""
+    """Integers of any size, keys that json turns into text, subclasses as their base, lone surrogates.
+
+    Enumerations and UUIDs are taken in any company: orjson knows them, json does not.
+    """
     assert text == encode_event(event)
 
 
@@ -209,6 +225,20 @@ def test_text_over_the_limit_is_not_even_parsed() -> None:
         encode_event(b"[" * (MAX_PAYLOAD_BYTES + 1))
 
 
+@pytest.mark.parametrize("request_id", ["r", "960d089c-c812-4fe7-9997-a72f773e4bcb", "ünïcode id", "x" * 128])
+def test_request_id_is_any_line_of_text(request_id: str) -> None:
+    """It is the caller's to choose."""
+    assert request_id == checked_request_id(request_id)
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 129, "two\nlines", "\x1b[31m", "\0", "\ud800", 7, b"bytes"])
+def test_request_id_that_could_forge_a_line_of_the_log_is_refused(request_id: Any) -> None:
+    """It stands in the log, in a header and in an event of the host's own log."""
+    with pytest.raises(InvalidEventError, match="request_id must be 1 to 128 printable characters"):
+        checked_request_id(request_id)
+
+
+@pytest.mark.slow
 @given(value=JSON_VALUES)
 def test_decode_is_json_loads(value: Any) -> None:
     """For whatever a function's own json wrote."""

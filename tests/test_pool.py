@@ -12,7 +12,7 @@ import pytest
 from engine import pool as pool_module
 from engine.errors import EngineClosedError
 from engine.instance import Instance
-from engine.pool import Pool
+from engine.pool import Pool, PoolRetiredError
 from engine.staging import StagedFunction
 
 OLD = StagedFunction("/code", (), ())
@@ -27,6 +27,10 @@ class FakeInstance:
     staged: StagedFunction = OLD
     idle_since_ns: int = 0
     doomed: bool = False
+    outgrown: bool = False
+
+    def is_over_memory(self) -> bool:
+        return self.outgrown
 
     def doom(self) -> None:
         self.doomed = True
@@ -53,7 +57,12 @@ def pool() -> Pool:
 def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The pool's clock: one more nanosecond at each look."""
     seen: list[int] = []
-    monkeypatch.setattr(pool_module, "monotonic_ns", lambda: seen.append(0) or len(seen))
+
+    def monotonic_ns() -> int:
+        seen.append(len(seen) + 1)
+        return seen[-1]
+
+    monkeypatch.setattr(pool_module, "monotonic_ns", monotonic_ns)
     return seen
 
 
@@ -181,6 +190,7 @@ def test_renewed_pool_gives_up_the_instances_of_the_code_before(pool: Pool) -> N
     assert [first] == pool.renew(NEW)
     assert NEW is pool.staged
     assert not pool.release(second)
+    pool.remove(first)
     assert pool.acquire() is None
 
 
@@ -199,6 +209,18 @@ def test_expired_are_those_that_are_idle_for_long(pool: Pool, now: list[int]) ->
     assert pool.oldest_idle_ns() is None
 
 
+def test_idle_instance_that_grew_over_its_memory_is_given_up(pool: Pool) -> None:
+    """What a handler left running may go on taking memory; a busy one is its own invocation's affair."""
+    lean, fat = started(pool), started(pool)
+    cast("FakeInstance", fat).outgrown = True
+    busy = pool.outgrown()
+    pool.release(lean)
+    pool.release(fat)
+
+    assert ([], [fat]) == (busy, pool.outgrown())
+    assert lean is pool.acquire()
+
+
 def test_using_an_instance_makes_it_young_again(pool: Pool, now: list[int]) -> None:
     """Idle is counted from the end of the last invocation."""
     instance = started(pool)
@@ -207,6 +229,32 @@ def test_using_an_instance_makes_it_young_again(pool: Pool, now: list[int]) -> N
     pool.release(instance)
 
     assert 2 == pool.oldest_idle_ns()
+
+
+def test_pool_that_nobody_uses_is_retired(pool: Pool, now: list[int]) -> None:
+    """Neither while an instance is there, busy or idle, or being started, nor soon after."""
+    instance = started(pool)
+    busy = pool.retire(2**62)
+    pool.release(instance)
+    idle = pool.retire(2**62)
+    (instance,) = pool.expire(2**62)
+    pool.remove(instance)
+    soon = pool.retire(len(now))
+    pool.acquire()
+    starting = pool.retire(2**62)
+    pool.given_up()
+
+    assert [False] * 4 == [busy, idle, soon, starting]
+    assert pool.retire(len(now) + 1)
+    with pytest.raises(PoolRetiredError):
+        pool.acquire()
+
+
+def test_closing_does_not_wait_for_ever(pool: Pool) -> None:
+    """A thread that was interrupted in between never says that it has an instance no more."""
+    started(pool)
+    pool.close()
+    pool.wait_until_unused(0.001)
 
 
 def test_closed_pool_hands_out_nothing(pool: Pool) -> None:
@@ -260,7 +308,7 @@ def test_closing_waits_for_everybody_who_is_on_the_way(pool: Pool, elsewhere: Th
     busy = started(pool)
     pool.acquire()
     pool.close()
-    unused = elsewhere.submit(pool.wait_until_unused)
+    unused = elsewhere.submit(pool.wait_until_unused, PATIENCE_S)
     pool.remove(busy)
 
     assert not unused.done()

@@ -184,7 +184,6 @@ def test_to_dict_can_be_written_as_json(result: Result) -> None:
         "summary": dataclasses.asdict(result.summary),
         "log": result.log,
         "log_dropped_bytes": result.log_dropped_bytes,
-        "memory_enforcement": result.memory_enforcement,
     } == found
 
 

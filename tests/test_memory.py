@@ -1,0 +1,166 @@
+"""Used memory of a real process: the peak of a millisecond, from one invocation to the next, with all below it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from engine import proc
+from engine.memory import BYTES_PER_MB, MemoryMeter
+
+CHILD = """
+    import mmap, os, sys, time
+
+    def hold(megabytes):
+        # An anonymous map and not a bytearray: what is given back goes back to the system at once.
+        block = mmap.mmap(-1, megabytes << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for at in range(0, megabytes << 20, 4096):
+            block[at] = 1
+        return block
+
+    def child(act):
+        ready, done = os.pipe()
+        if os.fork() == 0:
+            kept = act()
+            os.write(done, b"!")
+            time.sleep(1000)
+        os.read(ready, 1)
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        exec(line)
+        print("done", flush=True)
+"""
+"""Does what it is told, a line at a time, and says when it is done."""
+
+
+class Child:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.pid = process.pid
+
+    def do(self, line: str) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        assert "done\n" == self.process.stdout.readline()
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    command = [sys.executable, "-S", "-E", "-c", textwrap.dedent(CHILD)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8") as process:
+        assert process.stdout is not None
+        assert "ready\n" == process.stdout.readline()
+        yield Child(process)
+        for pid in proc.survey(process.pid)[1]:
+            subprocess.run(["kill", "-9", str(pid)], check=True)
+        process.kill()
+
+
+@pytest.fixture
+def meter(child: Child) -> Iterator[MemoryMeter]:
+    with closing(MemoryMeter(child.pid)) as meter:
+        meter.start()
+        yield meter
+
+
+def megabytes(size: int) -> int:
+    return round(size / BYTES_PER_MB)
+
+
+def test_peak_is_exact_though_nobody_looked(child: Child, meter: MemoryMeter) -> None:
+    """64 MB that were taken and given back between two looks: the kernel marks its own high water."""
+    before = meter.resident_bytes()
+    child.do("hold(64)")
+
+    assert 63 <= megabytes(meter.peak_bytes() - before) <= 66
+    assert megabytes(meter.resident_bytes() - before) <= 2
+
+
+def test_start_forgets_the_peak_before(child: Child, meter: MemoryMeter) -> None:
+    """The next invocation is not charged for this one, whether it was marked or sampled."""
+    before = meter.resident_bytes()
+    child.do("held = hold(64)")
+    meter.sample([])
+    child.do("del held")
+    meter.start()
+
+    assert megabytes(meter.peak_bytes() - before) <= 2
+
+
+def test_start_keeps_what_is_still_there(child: Child, meter: MemoryMeter) -> None:
+    """Memory that lives on in a module's globals is used by every invocation."""
+    child.do("held = hold(64)")
+    before = meter.peak_bytes()
+    meter.start()
+
+    assert megabytes(before) - 2 <= megabytes(meter.peak_bytes()) <= megabytes(before)
+
+
+def test_sample_is_what_is_used_now(child: Child, meter: MemoryMeter) -> None:
+    """It rises and falls, and the peak remembers the highest."""
+    used = [meter.sample([])]
+    child.do("held = hold(64)")
+    used.append(meter.sample([]))
+    child.do("del held")
+    used.append(meter.sample([]))
+
+    assert 63 <= megabytes(used[1] - used[0]) <= 66
+    assert abs(megabytes(used[2] - used[0])) <= 2
+    assert used[2] == meter.last_used_bytes
+    assert meter.peak_bytes() >= used[1]
+
+
+def test_children_count_while_they_live(child: Child, meter: MemoryMeter) -> None:
+    """What an instance starts is its own: two children of 32 MB are 64 MB more."""
+    before = meter.sample([])
+    child.do("for _ in range(2): child(lambda: hold(32))")
+    used = meter.sample(proc.survey(child.pid)[1])
+
+    assert 60 <= megabytes(used - before) <= 80
+    assert meter.peak_bytes() >= used
+
+
+def test_memory_that_is_shared_after_a_fork_counts_once(child: Child, meter: MemoryMeter) -> None:
+    """Four children that only share the parent's 64 MB do not make 320 of them."""
+    child.do("held = hold(64)")
+    before = meter.sample([])
+    child.do("for _ in range(4): child(lambda: None)")
+    used = meter.sample(proc.survey(child.pid)[1])
+
+    assert megabytes(used - before) <= 16
+
+
+def test_peak_of_a_dead_instance_is_the_last_one_known(child: Child, meter: MemoryMeter) -> None:
+    """A zombie has no high-water mark, and a process that is gone has nothing: a result needs a figure."""
+    child.do("hold(64)")
+    known = meter.peak_bytes()
+    child.process.kill()
+    child.process.wait()
+    meter.start()
+
+    assert (known, 0, 0) == (meter.peak_bytes(), meter.resident_bytes(), meter.sample([]))
+
+
+def test_memory_of_the_host_is_not_the_childs(child: Child) -> None:
+    """Where ru_maxrss would give the 100 MB of whoever started it."""
+    ballast = bytearray(b"x" * (100 * BYTES_PER_MB))
+    command = [sys.executable, "-S", "-E", "-c", "print(flush=True); input()"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with closing(MemoryMeter(process.pid)) as meter:
+            meter.start()
+            peak = meter.peak_bytes()
+
+    assert len(ballast) == 100 * BYTES_PER_MB
+    assert 1 <= megabytes(peak) <= 60
