@@ -62,6 +62,8 @@ class Channel:
         """Write *data*, now as far as it fits, the rest while wait() is called; in the order it was sent."""
         # A pipe holds 64 KiB, and the settings of a new instance may be longer: the request behind them must wait.
         self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
+        # What came before a request is no part of its reply: half a frame behind the last one would swallow this one.
+        self._decoder.forget()
         self._write()
         if self._unsent:
             # 64 KiB at a time is a hundred switches between two processes for 6 MiB.
@@ -86,19 +88,24 @@ class Channel:
         return ready
 
     def receive(self) -> list[Frame]:
-        """Return the frames that have come.
+        """Return the frames that have come: all that is in the pipe, and no more than a pipe can hold.
 
         Raises:
             ProtocolError: Something came that is no frame.
         """
-        try:
-            data = os.read(self._reply_fd, _READ_BYTES)
-        except BlockingIOError:
-            return []
-        if not data:
-            self._ignore(self._reply_fd)
-            return []
-        return self._decoder.feed(data)
+        frames: list[Frame] = []
+        for _ in range(_LARGE_PIPE_BYTES // _READ_BYTES):  # an endless flood must not keep us from the clock
+            try:
+                data = os.read(self._reply_fd, _READ_BYTES)
+            except BlockingIOError:
+                break
+            if not data:
+                self._ignore(self._reply_fd)
+                break
+            frames += self._decoder.feed(data)
+            if len(data) < _READ_BYTES:
+                break
+        return frames
 
     def read_output(self) -> None:
         """Take one pipe full of output into the log."""

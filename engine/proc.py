@@ -7,6 +7,8 @@ its session, stays below it in the tree as long as it lives.
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import suppress
 
 MAX_ROUNDS = 200
 """A tree that forks without end was gone after 2 rounds; this many mean that something else is wrong."""
@@ -48,6 +50,23 @@ def survey(pid: int) -> tuple[int, list[int]]:
 def is_alive(pid: int) -> bool:
     """Whether *pid* runs: not gone, and not a zombie that waits to be reaped."""
     return _state(pid) not in ("", "Z", "X")
+
+
+def kill_below(root: int) -> None:
+    """Send SIGKILL to everything below *root* that is there now.
+
+    Through a pidfd, and only to what still has its parent in the tree: a number may have a new owner by now.
+    """
+    below = survey(root)[1]
+    tree = {root, *below}
+    for pid in below:
+        with suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                if parent(pid) in tree:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
 
 
 def parent(pid: int) -> int:

@@ -60,6 +60,10 @@ class Decoder:
         """How many bytes of an unfinished frame are held."""
         return len(self._buffer)
 
+    def forget(self) -> None:
+        """Drop an unfinished frame: what is fed next is the start of one."""
+        self._buffer.clear()
+
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that *data* completes, in order.
 

@@ -90,10 +90,12 @@ def _wait(
             if frame is not None:
                 return Ended.REPLIED, clock(), frame
         now = clock()
-        if now >= deadline_ns:
-            return Ended.TIMED_OUT, deadline_ns, None
-        if ready & ch.EXIT:
-            return Ended.EXITED, now, None
+        if now >= deadline_ns or ready & ch.EXIT:
+            # Once more: a reply may have come since the look above, while this thread was not scheduled.
+            frame = _frame_with(token, line.receive())
+            if frame is not None:
+                return Ended.REPLIED, clock(), frame
+            return (Ended.TIMED_OUT, deadline_ns, None) if now >= deadline_ns else (Ended.EXITED, now, None)
         if ready & ch.OUTPUT:
             line.read_output()
         if now >= look_at_ns:

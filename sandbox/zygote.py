@@ -43,6 +43,7 @@ elif MYPY:
     _multiprocessing = None  # type: Any
 
 _DESCRIPTORS = ("request", "reply", "log")
+_STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 
 
 def serve(here, control_fd, engine_pidfd, engine_pid):
@@ -239,17 +240,16 @@ class _Zygote(object):
             for pid in strays:
                 # Our own child, and not reaped by anybody but us: the number cannot have a new owner.
                 os.kill(pid, signal.SIGKILL)
-            for pid in strays:
-                _wait(pid)
+            # Not a wait for each: one that is traced (ptrace(2)) cannot be reaped before its tracer is dead, which
+            # may be a stray as well, or become one only now.
+            if not [pid for pid in strays if _is_reaped(pid)]:
+                select.select([self._wake_read], [], [], _STRAY_WAIT_S)
+                _drain(self._wake_read)
 
     def kill_everything(self):
         # type: () -> None
         """End every instance and everything below, without a word to an engine that is no more."""
-        for pid in self._instances:
-            os.kill(pid, signal.SIGKILL)
-        for pid in self._instances:
-            _wait(pid)
-        self._instances.clear()
+        self._instances.clear()  # so that they are strays, like everything below them
         self._kill_strays()
 
 
@@ -264,15 +264,13 @@ def _drain(fd):
             raise
 
 
-def _wait(pid):
-    # type: (int) -> None
-    while True:
-        try:
-            os.waitpid(pid, 0)
-        except OSError as error:
-            if error.errno == errno.EINTR:
-                continue
-        return
+def _is_reaped(pid):
+    # type: (int) -> bool
+    """Reap the child *pid* if it is dead."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except OSError as error:
+        return error.errno != errno.EINTR  # ECHILD: reaped already
 
 
 def _children():

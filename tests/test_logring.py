@@ -88,6 +88,11 @@ def test_bytes_that_are_no_text_do_no_harm(data: bytes, text: str, dropped: int)
     assert (text, dropped) == tail_of(data)
 
 
+def test_four_continuation_bytes_are_no_cut_character() -> None:
+    """No character is that long: they are shown as what they are, also when nothing else fits."""
+    assert ("\ufffd" * 4, 1) == tail_of(b"x" + b"\x80" * 4, capacity=4)
+
+
 def test_take_starts_over() -> None:
     """The next invocation's log has nothing of this one's, and counts from zero."""
     ring = LogRing(8)

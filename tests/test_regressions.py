@@ -221,7 +221,10 @@ def test_close_does_not_wait_for_a_thread_that_is_no_more(
 def test_second_thread_that_closes_waits_until_all_is_gone(make_function: FunctionMaker) -> None:
     """Whoever called close() may remove the code or fork, whether somebody else was first or not."""
     told: list[str] = []
-    second = threading.Thread(target=lambda: (engine.close(), told.append("second close() returned")))
+
+    def close_as_well() -> None:
+        engine.close()
+        told.append("second close() returned")
 
     class Logger:
         def info(self, event: str, **_: object) -> None:
@@ -231,6 +234,7 @@ def test_second_thread_that_closes_waits_until_all_is_gone(make_function: Functi
                 told.append("the first one still kills")
 
     engine = Engine(logger=Logger())
+    second = threading.Thread(target=close_as_well)
     engine.invoke(make_function(ECHO), 1)
     engine.close()
     second.join(PATIENCE_S)
@@ -305,7 +309,8 @@ def test_function_that_is_forgotten_while_it_is_called_works(
 ) -> None:
     """The caller holds a pool that is retired a moment before it asks it for an instance: it gets a new one."""
     function = make_function(ECHO)
-    acquire, retired = Pool.acquire, []
+    acquire = Pool.acquire
+    retired: list[Pool] = []
 
     def acquire_late(pool: Pool) -> Any:
         if not retired:
@@ -601,7 +606,6 @@ def test_wrong_request_id_is_refused_before_it_costs_an_instance(engine: Engine,
     [
         "raise ValueError(u'\\ud800 \\U0001f600')",
         "raise type('Error', (Exception,), {'__str__': lambda self: u'\\udfff'})()",
-        "return {u'\\ud800': object()}",
     ],
 )
 def test_error_can_be_printed_and_sent_whatever_it_says(invoke: Invoker, body: str) -> None:
@@ -609,9 +613,9 @@ def test_error_can_be_printed_and_sent_whatever_it_says(invoke: Invoker, body: s
     result = invoke(f"def handler(event, context):\n    {body}\n")
     text = result.render() + repr(result.error)
 
-    assert result.status in (Status.FUNCTION_ERROR, Status.INVALID_RESULT)
+    assert Status.FUNCTION_ERROR is result.status
     assert result.to_dict() == orjson.loads(orjson.dumps(result.to_dict()))
-    assert "\\ud" in text or "unprintable" in text  # 2.7 cannot print the second one
+    assert "\\ud" in text
     text.encode("utf-8")
 
 

@@ -127,6 +127,6 @@ def plan(seed: int, invocations: int, runtimes: tuple[str, ...] = RUNTIMES) -> l
             **draft.more,
         )
         if not case.before:
-            case = replace(case, before=numbers.choices(("", "release_idle", "reopen"), (98, 1.5, 0.5))[0])
+            case = replace(case, before=numbers.choices(("", "release_idle", "reopen"), (97, 1.5, 1.5))[0])
         cases.append(case)
     return cases

@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 A slot is a place for an engine; its threads take the next case of the plan and run it on whatever engine is there.
 Now and then one of them puts a new engine there and closes the old one while the others use it: their calls raise
-EngineClosedError, and are made again on the new one. Each engine has other options than the one before.
+EngineClosedError, or their futures are cancelled, and are made again on the new one. Each engine has other
+options than the one before.
 
 An invocation that is to be struck from outside reports its process over a named pipe. It runs by ``submit``, and
 the thread of its case strikes in the meantime.
@@ -20,7 +21,7 @@ import traceback
 import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,7 +152,7 @@ class Storm:
             started = time.monotonic()
             try:
                 result = self._invoke(engine, slot, case)
-            except EngineClosedError:
+            except (EngineClosedError, CancelledError):  # the latter: submitted, and not begun when it was closed
                 if not slot.is_closing(engine):
                     raise
                 self.outcomes[case.kind, "closed"] += 1

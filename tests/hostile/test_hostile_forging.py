@@ -183,3 +183,38 @@ def test_return_that_is_not_json_is_an_invalid_result(arena: Arena) -> None:
     result = arena("write(reply_descriptor(), frame('result', stolen_token(), 'no json'))").result
 
     assert (Status.INVALID_RESULT, 4007, None) == (result.status, result.error_code, result.value)
+
+
+POISONING = """
+    import threading
+    from arms import *
+
+    restored = threading.Event()
+
+    def restore(kept, fd):
+        os.dup2(kept, fd)
+        restored.set()
+
+    def handler(event, context):
+        if event == "attack":
+            fd = reply_descriptor()
+            kept, null = os.dup(fd), os.open(os.devnull, os.O_WRONLY)
+            write(fd, frame("result", stolen_token(), '"forged"') + frame("result", "x", "1" * 500)[:-400])
+            os.dup2(null, fd)  # where the true reply goes: else it would give the instance away
+            threading.Timer(0.05, restore, (kept, fd)).start()
+        else:
+            restored.wait(GIVE_UP_S)
+        return "true"
+"""
+
+
+def test_half_a_frame_behind_a_reply_does_not_swallow_the_next_one(
+    engine: Engine, armed: FunctionMaker, neighbour: Neighbour
+) -> None:
+    """What came before a request is no part of the reply to it."""
+    function = armed(POISONING)
+    attacked, after = engine.invoke(function, "attack"), engine.invoke(function, None)
+    neighbour.check()
+
+    assert (Status.SUCCESS, "forged") == (attacked.status, attacked.value)
+    assert (Status.SUCCESS, "true", False) == (after.status, after.value, after.cold_start)
