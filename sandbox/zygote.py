@@ -3,9 +3,10 @@
 Theory of operation
 -------------------
 The engine talks to a zygote over one stream socket: for each descriptor that a command needs one byte with the
-descriptor attached, and behind them a frame, the command. The bytes come first because a read that takes a frame
-may take what follows it too, and a plain read throws descriptors away. One command at a time, for the same
-reason. Reports of exits come in between, whenever an instance has ended and was reaped.
+descriptor attached, and behind them a frame, the command. A plain read throws descriptors away, so a frame is read
+to its end and no further: the next command may follow at once, when nobody waited for the answer to this one. And a
+command is taken one part a look: the rest of one whose sender was interrupted never comes, and instances that end
+must be reaped all the same. Reports of exits come in between, whenever an instance has ended and was reaped.
 
 The zygote stays single-threaded, because fork copies only the thread that calls it, and imports nothing of any
 function. It waits for three things: the socket, the engine's pidfd and the wake-up pipe of SIGCHLD. The pidfd,
@@ -27,11 +28,12 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
 
 from sandbox import bootstrap, failures, stdio
-from sandbox.compat import PY2, as_native
-from sandbox.wire import FrameReader, write_frame
+from sandbox.compat import PY2, as_native, read_some
+from sandbox.wire import loads, write_frame
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
@@ -43,6 +45,7 @@ elif MYPY:
     _multiprocessing = None  # type: Any
 
 _DESCRIPTORS = ("request", "reply", "log")
+_LENGTHS = struct.Struct(">II")
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 
 
@@ -112,7 +115,7 @@ class _Zygote(object):
             stdio.set_close_on_exec(fd)
         for fd in (self._wake_read, self._wake_write):
             fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
-        self._reader = FrameReader(self._control.fileno())
+        self._descriptors = []  # type: list[int]  # of the command that is on its way
         self._instances = set()  # type: set[int]
         # A handler must be there for the wake-up pipe to be written to; SIGCHLD is ignored by default.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
@@ -141,14 +144,15 @@ class _Zygote(object):
 
     def _obey(self):
         # type: () -> bool
+        """Take the next part of a command, and start an instance when that was the last; False at the end of them."""
         try:
-            descriptors = [_receive_descriptor(self._control) for _ in _DESCRIPTORS]
+            if len(self._descriptors) < len(_DESCRIPTORS):
+                self._descriptors.append(_receive_descriptor(self._control))
+                return True
+            command = _read_command(self._control.fileno())
         except EOFError:
             return False
-        frame = self._reader.read()
-        if frame is None:
-            return False
-        command = as_native(frame[0])
+        descriptors, self._descriptors = self._descriptors, []
         try:
             pid = self._start(command, descriptors)
         except OSError as error:
@@ -225,6 +229,7 @@ class _Zygote(object):
                 ended.append((pid, status, usage))
         if ended:
             self._kill_strays()
+            os.write(self._wake_write, b"\0")  # it may have taken the word of another instance's end: look again
         for pid, status, usage in ended:
             report = {"type": "exited", "pid": pid, "status": status}
             report["cpu_us"] = int((usage.ru_utime + usage.ru_stime) * 1000000)
@@ -243,7 +248,10 @@ class _Zygote(object):
             # Not a wait for each: one that is traced (ptrace(2)) cannot be reaped before its tracer is dead, which
             # may be a stray as well, or become one only now.
             if not [pid for pid in strays if _is_reaped(pid)]:
-                select.select([self._wake_read], [], [], _STRAY_WAIT_S)
+                try:
+                    select.select([self._wake_read], [], [], _STRAY_WAIT_S)
+                except (OSError, select.error):  # noqa: B014  # EINTR: 2.7 is interrupted by the SIGCHLD itself
+                    pass
                 _drain(self._wake_read)
 
     def kill_everything(self):
@@ -278,6 +286,24 @@ def _children():
     pid = os.getpid()
     with open("/proc/%d/task/%d/children" % (pid, pid)) as listing:
         return [int(each) for each in listing.read().split()]
+
+
+def _read_command(control_fd):
+    # type: (int) -> dict[str, Any]
+    """The header of one frame without a payload, and not a byte behind it; EOFError at the end of the stream."""
+    header_bytes, _ = _LENGTHS.unpack(_read_exactly(control_fd, _LENGTHS.size))
+    return as_native(loads(_read_exactly(control_fd, header_bytes)))
+
+
+def _read_exactly(fd, size):
+    # type: (int, int) -> bytes
+    data = b""
+    while len(data) < size:
+        more = read_some(fd, size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
 
 
 def _receive_descriptor_on_2(control_fd):

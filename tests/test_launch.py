@@ -10,11 +10,11 @@ import subprocess
 import sys
 import termios
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -127,22 +127,25 @@ def test_zygote_serves_many_threads_at_once(zygote: Zygote) -> None:
 
 def test_exit_in_the_middle_of_a_command_does_no_harm(zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> None:
     """A SIGCHLD that interrupts the zygote while it receives a descriptor is not the end of its socket (2.7: EINTR)."""
-    send_fds = socket.send_fds
+    sendmsg = socket.socket.sendmsg
+    interrupted: list[object] = []
 
-    def send_and_interrupt(control: socket.socket, buffers: Sequence[bytes], fds: Sequence[int]) -> int:
-        sent = send_fds(control, buffers, fds)
+    def send_and_interrupt(control: socket.socket, *arguments: Any) -> int:
+        sent = sendmsg(control, *arguments)
         unread = bytearray(b"\1\0\0\0")
         while any(unread):  # until the zygote has taken it
             fcntl.ioctl(control, termios.TIOCOUTQ, unread)
         while psutil.Process(zygote.pid).status() != psutil.STATUS_SLEEPING:  # and waits for the next one
             pass
         os.kill(zygote.pid, signal.SIGCHLD)
+        interrupted.append(arguments)
         return sent
 
     with monkeypatch.context() as patch:
-        patch.setattr(socket, "send_fds", send_and_interrupt)
+        patch.setattr(socket.socket, "sendmsg", send_and_interrupt)
         process = started(zygote)
 
+    assert 3 == len(interrupted)
     assert "signal SIGKILL" == killed(zygote, process).describe()
 
 

@@ -219,6 +219,12 @@ def test_six_mib_are_the_limit(make: Callable[[str], object]) -> None:
         encode_event(make(fits + "x"))
 
 
+def test_text_at_the_limit_is_checked() -> None:
+    """The largest event is JSON like any other."""
+    with pytest.raises(InvalidEventError, match="the event is not JSON"):
+        encode_event(b"[" + b"x" * (MAX_PAYLOAD_BYTES - 1))
+
+
 def test_text_over_the_limit_is_not_even_parsed() -> None:
     """A gigabyte of brackets costs no time before it is refused."""
     with pytest.raises(InvalidEventError, match="bytes of JSON"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import pytest
 
@@ -18,6 +18,8 @@ from engine.staging import StagedFunction
 OLD = StagedFunction("/code", (), ())
 NEW = StagedFunction("/code", (), ())
 PATIENCE_S = 10
+
+Waited = TypeVar("Waited")
 
 
 @dataclass(eq=False)
@@ -103,15 +105,18 @@ def test_newest_instance_is_handed_out_first(pool: Pool) -> None:
     assert [second, first] == [pool.acquire(), pool.acquire()]
 
 
-def waiting_caller(elsewhere: ThreadPoolExecutor, pool: Pool) -> Future[Instance | None]:
-    """Somebody on another thread who asks for an instance; back when he waits, and cannot have had one before."""
-    entered = pool._changed
-    with entered:
-        future = elsewhere.submit(pool.acquire)
+def waiting(elsewhere: ThreadPoolExecutor, pool: Pool, act: Callable[[], Waited]) -> Future[Waited]:
+    """Somebody on another thread who does *act*; back when he waits in the pool, or is done already."""
+    changed = pool._changed
+    future = elsewhere.submit(act)
     while True:
-        with entered:
-            if entered._waiters or future.done():  # type: ignore[attr-defined]
+        with changed:
+            if changed._waiters or future.done():  # type: ignore[attr-defined]
                 return future
+
+
+def waiting_caller(elsewhere: ThreadPoolExecutor, pool: Pool) -> Future[Instance | None]:
+    return waiting(elsewhere, pool, pool.acquire)
 
 
 def test_caller_waits_while_there_may_be_no_more(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
@@ -122,6 +127,19 @@ def test_caller_waits_while_there_may_be_no_more(pool: Pool, elsewhere: ThreadPo
     assert not caller.done()
     pool.release(first)
     assert first is caller.result(PATIENCE_S)
+
+
+def test_instance_that_is_used_again_counts(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """A warm start takes its place like a cold one, and is doomed like one when the pool is closed."""
+    warm, _ = started(pool), started(pool)
+    pool.release(warm)
+    pool.acquire()
+    caller = waiting_caller(elsewhere, pool)
+
+    assert not caller.done()
+    pool.close()
+    assert cast("FakeInstance", warm).doomed
+    assert isinstance(caller.exception(PATIENCE_S), EngineClosedError)
 
 
 def test_waiting_caller_may_start_one_when_one_died(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
@@ -290,7 +308,7 @@ def test_instance_that_comes_back_after_close_is_not_wanted(pool: Pool) -> None:
     instance = started(pool)
     pool.close()
 
-    assert not pool.release(instance)
+    assert pool.release(instance) is False
 
 
 def test_instance_that_was_started_while_the_pool_was_closed_is_doomed(pool: Pool) -> None:
@@ -303,13 +321,22 @@ def test_instance_that_was_started_while_the_pool_was_closed_is_doomed(pool: Poo
     assert cast("FakeInstance", late).doomed
 
 
-def test_closing_waits_for_everybody_who_is_on_the_way(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
-    """Busy instances and starts in progress alike: afterwards nobody uses what is about to be taken away."""
+def test_closing_waits_for_whoever_has_an_instance(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """Afterwards nobody uses what is about to be taken away."""
     busy = started(pool)
+    pool.close()
+    unused = waiting(elsewhere, pool, lambda: pool.wait_until_unused(PATIENCE_S))
+
+    assert not unused.done()
+    pool.remove(busy)
+    assert unused.result(PATIENCE_S) is None
+
+
+def test_closing_waits_for_whoever_starts_an_instance(pool: Pool, elsewhere: ThreadPoolExecutor) -> None:
+    """He is about to use the zygote that closing ends."""
     pool.acquire()
     pool.close()
-    unused = elsewhere.submit(pool.wait_until_unused, PATIENCE_S)
-    pool.remove(busy)
+    unused = waiting(elsewhere, pool, lambda: pool.wait_until_unused(PATIENCE_S))
 
     assert not unused.done()
     pool.given_up()

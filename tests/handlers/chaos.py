@@ -5,6 +5,7 @@ Every attack touches this process, what it started and the descriptors it has, a
 """
 import hashlib
 import json
+import mmap
 import os
 import random
 import re
@@ -86,9 +87,10 @@ def print_much(event):
 def touch(event):
     """Have so many MB in use, ours before included with to_mb: for a moment, or until we are killed."""
     size = event["mb"] * MB if "mb" in event else event["to_mb"] * MB - _resident_bytes()
-    held = bytearray(size)
+    # Pages of its own: malloc may have some left that are in use by our count already.
+    held = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     held[::4096] = b"\1" * len(held[::4096])
-    del held
+    held.close()
     time.sleep(event.get("nap_s", 0))
     return event.get("mb", event.get("to_mb"))
 
