@@ -127,9 +127,11 @@ def test_other_ends_are_left_as_they_are(instance: FakeInstance, guard: Guard, e
 def test_kill_by_the_kernel_is_out_of_memory(instance: FakeInstance) -> None:
     """Whatever it looked like: a process that was killed for its memory may have been any of the tree."""
     guard = guard_of(instance, group=cast("Group", instance))
-    instance.kills = 1
     instance.now_ns += 2 * MS
+    before = (guard.inspect(), guard.judge(Ended.REPLIED)[0])
+    instance.kills = 1
 
+    assert (None, Ended.REPLIED) == before
     assert Ended.OUT_OF_MEMORY is guard.inspect()
     for ended in (Ended.REPLIED, Ended.EXITED, Ended.TIMED_OUT):
         assert (Ended.OUT_OF_MEMORY, 128 * MB) == guard.judge(ended)
@@ -140,8 +142,11 @@ def test_forks_after_the_last_look_are_found_at_the_end(instance: FakeInstance, 
     instance.tasks = 1001
     at_once = guard.judge(Ended.REPLIED)[0]
     instance.now_ns += 2 * MS
+    later = guard.judge(Ended.REPLIED)[0]
+    instance.tasks = 1000
 
-    assert [Ended.REPLIED, Ended.TOO_MANY_PROCESSES] == [at_once, guard.judge(Ended.REPLIED)[0]]
+    assert [Ended.REPLIED, Ended.TOO_MANY_PROCESSES] == [at_once, later]
+    assert Ended.REPLIED is guard.judge(Ended.REPLIED)[0]
 
 
 def test_folder_is_counted_now_and_then(instance: FakeInstance, guard: Guard) -> None:
@@ -208,6 +213,14 @@ def test_tree_at_rest_is_looked_at_twenty_times_a_second(instance: FakeInstance)
     assert 50 * MS == guard.next_interval_ns()
 
 
+def test_peak_of_one_invocation_is_not_charged_to_the_next(instance: FakeInstance, guard: Guard) -> None:
+    """Each starts with what is there when it starts."""
+    instance.peak = 200 * MB
+    guard.start(instance.now_ns)
+
+    assert (Ended.REPLIED, 10 * MB) == guard.judge(Ended.REPLIED)
+
+
 def test_first_look_follows_from_the_last_invocation(instance: FakeInstance) -> None:
     """An instance that is nearly full when it starts is looked at soon."""
     instance.last_used_bytes = 127 * MB
@@ -232,8 +245,9 @@ def test_timeline_is_drawn_by_the_looks(instance: FakeInstance) -> None:
 
 def test_idle_instance_is_asked_cheaply(instance: FakeInstance, guard: Guard) -> None:
     """Its own memory alone, without a walk through what it started."""
+    instance.used = 128 * MB
     within = guard.is_over_memory()
-    instance.used = 129 * MB
+    instance.used += 1
 
     assert [False, True] == [within, guard.is_over_memory()]
 
