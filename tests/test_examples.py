@@ -28,7 +28,9 @@ TRANSCRIPTS: Final = [
 
 
 def shape(text: str) -> str:
-    """*text* without what differs from run to run, and from machine to machine: ids, numbers, padding."""
+    """*text* without what differs from run to run, and from machine to machine: ids, numbers, padding, curves."""
+    drawn = ("|", "---")  # the rows and the frame of a plot
+    text = "\n".join(line for line in text.splitlines() if not any(mark in line for mark in drawn))
     text = re.sub(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b", "ID", text.strip())
     text = re.sub(r"[0-9][0-9.]*", "N", text)
     return re.sub(r" +", " ", text)
