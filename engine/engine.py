@@ -173,6 +173,8 @@ class Engine:
     ) -> Future[Result]:
         """Do the same as invoke() on another thread, and return a future of the result at once.
 
+        close() cancels what has not begun: its ``result()`` raises ``concurrent.futures.CancelledError``.
+
         Raises:
             EngineClosedError: The engine was closed.
         """

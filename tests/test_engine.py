@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from engine import Engine, EngineClosedError, InvalidEventError, UnsupportedPlatformError, proc
+from engine import Engine, EngineClosedError, Function, InvalidEventError, UnsupportedPlatformError, proc
 
 if TYPE_CHECKING:
     from tests.conftest import DeathWatch, FunctionMaker
@@ -456,3 +456,19 @@ def test_habits_of_a_host_do_not_break_the_engine(code: Path, runtime: str, habi
         """
 
     assert ["success success timeout success"] == output_of(program, code, runtime)
+
+
+def test_engine_closed_while_a_function_is_staged_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that a file is copied into goes away under our feet: the engine is closed, and no file is missing."""
+    (tmp_path / "index.py").write_text("def handler(event, context): pass\n", encoding="utf-8")
+    engine = Engine()
+    stage = engine._staging.stage
+
+    def stage_too_late(function: Function) -> object:
+        engine.close()
+        return stage(function)
+
+    monkeypatch.setattr(engine.runtimes, "find", lambda _runtime: None)
+    monkeypatch.setattr(engine._staging, "stage", stage_too_late)
+    with pytest.raises(EngineClosedError):
+        engine.invoke(Function(code=tmp_path / "index.py", handler="index.handler"), None)

@@ -262,3 +262,11 @@ def test_close_gives_everything_back(instance: FakeInstance, guard: Guard) -> No
 def test_limits_are_compared_in_bytes() -> None:
     """A description has MB of 1024 KiB."""
     assert Limits(128 * 1024 * 1024, 5, 512 * 1024 * 1024) == limits_of(128, 5, 512)
+
+
+def test_no_point_of_a_timeline_is_above_the_peak(instance: FakeInstance) -> None:
+    """The point that closes a timeline is a look like any other: what it finds counts."""
+    guard = guard_of(instance, Timeline())
+    instance.used = 50 * MB
+
+    assert (Ended.REPLIED, 50 * MB) == guard.judge(Ended.REPLIED)
