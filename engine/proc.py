@@ -10,9 +10,6 @@ import os
 import signal
 from contextlib import suppress
 
-MAX_ROUNDS = 200
-"""A tree that forks without end was gone after 2 rounds; this many mean that something else is wrong."""
-
 
 def _threads_and_children(pid: int) -> tuple[int, list[int]]:
     """Return the number of threads of *pid* and its children, nothing when it is gone.

@@ -20,7 +20,7 @@ MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
     from typing import Any
 
-_LENGTHS = struct.Struct(">II")
+LENGTHS = struct.Struct(">II")
 _LENGTHS_BYTES = 8
 _READ_BYTES = 65536  # one pipe full
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; the fcntl module has it from 3.10 on
@@ -92,7 +92,7 @@ class FrameReader(object):
         self._fd = fd
         self._buffer = b""
 
-    def read(self, _unpack=_LENGTHS.unpack_from, _loads=loads, _read=read_some):
+    def read(self, _unpack=LENGTHS.unpack_from, _loads=loads, _read=read_some):
         # type: (Any, Any, Any) -> tuple[dict[str, Any], bytes] | None
         """The next frame as (header, payload), or None at the end of the stream."""
         buffer = self._buffer
@@ -127,7 +127,7 @@ def _enlarge_pipe(fd, _fcntl=fcntl.fcntl):
         pass  # EPERM: the pipes of this user have all the memory that they may have
 
 
-def write_frame(fd, header, payload=b"", _pack=_LENGTHS.pack, _dumps=dumps, _write=write_all):
+def write_frame(fd, header, payload=b"", _pack=LENGTHS.pack, _dumps=dumps, _write=write_all):
     # type: (int, dict[str, Any], bytes, Any, Any, Any) -> None
     """Write one frame; *payload* is JSON already."""
     head = _dumps(header).encode("ascii")

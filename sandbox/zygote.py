@@ -28,12 +28,11 @@ import resource
 import select
 import signal
 import socket
-import struct
 import sys
 
 from sandbox import bootstrap, failures, stdio
 from sandbox.compat import PY2, as_native, read_some
-from sandbox.wire import loads, write_frame
+from sandbox.wire import LENGTHS, loads, write_frame
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
@@ -45,7 +44,6 @@ elif MYPY:
     _multiprocessing = None  # type: Any
 
 _DESCRIPTORS = ("request", "reply", "log")
-_LENGTHS = struct.Struct(">II")
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 
 
@@ -291,7 +289,7 @@ def _children():
 def _read_command(control_fd):
     # type: (int) -> dict[str, Any]
     """The header of one frame without a payload, and not a byte behind it; EOFError at the end of the stream."""
-    header_bytes, _ = _LENGTHS.unpack(_read_exactly(control_fd, _LENGTHS.size))
+    header_bytes, _ = LENGTHS.unpack(_read_exactly(control_fd, LENGTHS.size))
     return as_native(loads(_read_exactly(control_fd, header_bytes)))
 
 
