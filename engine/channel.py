@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import sys
 import termios
 from contextlib import suppress
@@ -139,6 +140,11 @@ class Channel:
     def take_log(self) -> LogTail:
         """Return the newest output since the last take, and start over."""
         return self.log.take()
+
+    def kill(self) -> None:
+        """Send SIGKILL to the process at the other end; it may be gone already."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def close(self) -> None:
         """Give every descriptor back."""

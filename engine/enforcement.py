@@ -61,11 +61,9 @@ class Enforcement:
         controller = self._probe()
         if controller is None:
             return None
-        files_bytes = limits.scratch_bytes if self._scratch_is_in_memory else 0
-        limit_bytes = limits.memory_bytes + _KERNEL_SLACK_BYTES + files_bytes
         group = None
         try:
-            group = controller.create(limit_bytes, limits.processes)
+            group = controller.create(self._limit_bytes(limits), limits.processes)
             group.add(pid)
         except OSError as error:
             if group is not None:
@@ -74,6 +72,14 @@ class Enforcement:
                 raise InstanceStartError(f"no control group for instance {pid}: {error}") from error
             return None
         return group
+
+    def change(self, group: Group, limits: Limits) -> None:
+        """Give a group other limits than it was made for.
+
+        Raises:
+            OSError: The kernel refused.
+        """
+        group.change_limits(self._limit_bytes(limits), limits.processes)
 
     def retire(self, group: Group) -> None:
         """Take back the group of a dead instance. Removing it takes milliseconds, so that waits for sweep()."""
@@ -92,6 +98,10 @@ class Enforcement:
                     group.forget()
                 self._controller.close()
                 self._controller = None
+
+    def _limit_bytes(self, limits: Limits) -> int:
+        files_bytes = limits.scratch_bytes if self._scratch_is_in_memory else 0
+        return limits.memory_bytes + _KERNEL_SLACK_BYTES + files_bytes
 
     def _next_retired(self) -> Group | None:
         try:

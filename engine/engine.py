@@ -3,38 +3,38 @@
 Theory of operation
 -------------------
 The thread that calls invoke() takes an idle instance from the function's pool, or starts one, and waits itself.
-submit() does the same on a thread of a pool. One more thread, started when there is something to release, kills
-instances that nobody used for a while. No other thread runs, no signal handler is installed.
+submit() does the same on a thread of a pool. One more thread, the janitor, starts with the first invocation: it
+kills instances that nobody used for a while, and starts ahead what the next cold start needs. No other thread runs,
+no signal handler is installed.
 
 An engine belongs to the process that made it. A forked copy of it refuses every use and touches nothing.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from engine import platform
 from engine.clock import NS_PER_S, monotonic_ns, ns_from_seconds
 from engine.enforcement import Enforcement, MemoryEnforcement
 from engine.errors import EngineClosedError, InvalidFunctionError, UnsupportedPlatformError
 from engine.events import EventLog
 from engine.instance import Instance
 from engine.invocation import Invocation
-from engine.launch import Zygote
-from engine.model import Function, normal_runtime
+from engine.janitor import Janitor
+from engine.model import Function, StartMethod, normal_runtime
 from engine.payload import checked_request_id, encode_event
 from engine.pool import Pool, PoolRetiredError
 from engine.result import Result
-from engine.runtimes import Interpreter, Runtimes
+from engine.runtimes import Runtimes
 from engine.staging import StagedFunction, Staging
+from engine.starter import Starter
 from engine.timeline import Timeline
 from engine.workspace import Workspace
 
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from typing_extensions import Self  # 3.10 has none; mypy brings it
-
-StartMethod = Literal["fork", "spawn"]
 
 _SUBMIT_THREADS: Final = 32
 _IDLE_LOOK_NS: Final = NS_PER_S
@@ -64,10 +62,12 @@ class Engine:
         log_bytes: How many of the newest bytes of output a result carries.
         idle_timeout_s: How long an instance may be idle before it is released, in seconds.
         max_instances: How many instances one function may have; further calls wait for one.
-        start_method: ``fork`` from a warmed interpreter, or ``spawn`` a fresh one. A function whose variables act
-            when an interpreter starts (PYTHON*, LD_* and the like) is spawned in any case.
-        memory_enforcement: ``cgroup``, by the kernel as well as by the engine's own looks; ``sample``, by those alone,
-            which lets an instance start some milliseconds sooner; ``auto``, the first where the kernel lets us.
+        start_method: ``fork`` from a warmed interpreter, or ``spawn`` a fresh one. A function may ask for one of its
+            own; one whose variables act when an interpreter starts (PYTHON*, LD_* and the like) is spawned in any case.
+        spare_instances: How many instances are started ahead for each runtime that is in use, in the background. They
+            serve nobody until a function needs one, which saves it the longest part of a cold start by fork.
+        memory_enforcement: ``cgroup``, by the kernel as well as by the engine's own looks; ``sample``, by those alone;
+            ``auto``, the first where the kernel lets us.
         logger: A structlog logger for the engine's events; without one they are written only where the host has
             configured structlog.
 
@@ -85,29 +85,25 @@ class Engine:
         idle_timeout_s: float = 60.0,
         max_instances: int = 16,
         start_method: StartMethod = "fork",
+        spare_instances: int = 1,
         memory_enforcement: MemoryEnforcement = "auto",
         logger: Any = None,
     ) -> None:
         _check_platform()
-        _check_arguments(billing_step_ms, log_bytes, idle_timeout_s, max_instances)
+        _check_arguments(billing_step_ms, log_bytes, idle_timeout_s, max_instances, spare_instances)
         _check_choice("start_method", start_method, get_args(StartMethod))
         _check_choice("memory_enforcement", memory_enforcement, get_args(MemoryEnforcement))
         self.runtimes: Final = Runtimes(runtimes)
         self._billing_step_ms = billing_step_ms
-        self._log_bytes = log_bytes
         self._idle_timeout_ns = ns_from_seconds(idle_timeout_s)
         self._max_instances = max_instances
-        self._start_method = start_method
         self._events = EventLog(logger)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._closed = False
         self._pools: dict[Function, Pool] = {}
-        self._zygotes: dict[Interpreter, list[Zygote]] = {}
         self._executor: ThreadPoolExecutor | None = None
-        self._idle_thread: threading.Thread | None = None
-        self._wake_idle_thread = threading.Event()
         self._workspace = Workspace()
         self._staging = Staging(self._workspace.root)
         try:
@@ -115,9 +111,16 @@ class Engine:
         except BaseException:
             self._workspace.close()
             raise
-        holdings = _Holdings(
-            self._pid, self._pools, self._zygotes, self._enforcement, self._workspace, self._wake_idle_thread
+        self._starter = Starter(
+            self.runtimes,
+            self._workspace,
+            self._enforcement,
+            start_method=start_method,
+            log_bytes=log_bytes,
+            spare_instances=spare_instances,
         )
+        self._janitor = Janitor(self._starter.prepare, self._do_what_is_due)
+        holdings = _Holdings(self._pid, self._pools, self._starter, self._enforcement, self._workspace, self._janitor)
         self._finalizer = weakref.finalize(self, holdings.release)
 
     def invoke(
@@ -162,7 +165,9 @@ class Engine:
             self._bury(pool, instance, result.status.value, request_id)
         elif not pool.release(instance):
             self._end(pool, instance, "outdated", request_id)
-        self._watch_idle()  # also when nothing is idle: the pool is forgotten some time
+        self._janitor.start()  # also when nothing is idle: the pool is forgotten some time
+        if is_cold:
+            self._janitor.wake()  # not sooner: it would start the next one while this function waits for a processor
         if self._closed:
             raise EngineClosedError("the engine was closed while the function ran")
         self._events.invocation_finished(instance, result)
@@ -196,17 +201,22 @@ class Engine:
     def warm_up(self, runtimes: Iterable[str]) -> None:
         """Start what instances of *runtimes* are started from, so that the first invocation need not.
 
+        The spare instances follow in the background.
+
         Raises:
             RuntimeNotFoundError: There is no interpreter for one of them.
             InstanceStartError: An interpreter could not be started.
         """
         self._check_usable()
         for runtime in runtimes:
-            self._zygote_for(self.runtimes.find(normal_runtime(runtime)))
+            self._starter.warm_up(normal_runtime(runtime))
+        self._janitor.start()
+        self._janitor.wake()
 
     def release_idle(self) -> None:
-        """Kill every idle instance now; the next invocation of their functions is a cold start."""
+        """Kill every idle instance now, the spare ones too; the next invocation of any function is a cold start."""
         self._check_usable()
+        self._starter.clear_stock()
         self._release_idle_since(monotonic_ns() + NS_PER_S)
 
     def close(self) -> None:
@@ -216,7 +226,7 @@ class Engine:
         with self._lock:
             self._closed = True
         with self._closing:  # a second thread that closes waits here until all is gone
-            self._wake_idle_thread.set()
+            self._janitor.stop()
             pools = list(self._pools.values())
             for pool in pools:
                 for instance in pool.close():
@@ -225,8 +235,6 @@ class Engine:
                 self._executor.shutdown(wait=True, cancel_futures=True)
             for pool in pools:
                 pool.wait_until_unused(_CLOSE_TIMEOUT_S)
-            if self._idle_thread is not None:
-                self._idle_thread.join()
             self._finalizer()
 
     def __enter__(self) -> Self:
@@ -278,38 +286,13 @@ class Engine:
 
     def _start_instance(self, function: Function, pool: Pool, request_id: str) -> Instance:
         try:
-            zygote = self._zygote_for(self.runtimes.find(function.runtime))
-            instance = Instance(
-                function,
-                pool.staged,
-                zygote,
-                self._enforcement,
-                home=self._workspace.home_for(pool.staged.root),
-                scratch_parent=self._workspace.root,
-                method="spawn" if platform.acts_at_start(function) else self._start_method,
-                log_bytes=self._log_bytes,
-            )
+            instance = self._starter.start(function, pool.staged)
         except BaseException:
             pool.given_up()
             raise
         pool.added(instance)
         self._events.instance_started(instance, request_id)
         return instance
-
-    def _zygote_for(self, interpreter: Interpreter) -> Zygote:
-        with self._lock:
-            known = self._zygotes.setdefault(interpreter, [])
-            for zygote in known:
-                if zygote.can_start():
-                    return zygote
-                if not zygote.is_alive():
-                    zygote.close()
-            if self._closed:
-                raise EngineClosedError("the engine is closed")
-            # One that cannot start instances any more goes on to serve those that it has.
-            started = Zygote(interpreter)
-            self._zygotes[interpreter] = [*(each for each in known if each.is_alive()), started]
-            return started
 
     def _end(self, pool: Pool, instance: Instance, reason: str, request_id: str | None = None) -> None:
         """Kill an instance that cannot or need not go on."""
@@ -325,18 +308,6 @@ class Engine:
         instance.close()
         self._events.instance_killed(instance, reason, request_id)
 
-    def _watch_idle(self) -> None:
-        if self._idle_thread is None:
-            with self._lock:
-                if self._idle_thread is None and not self._closed:
-                    # Held weakly: an engine that nobody holds any more must not be kept by its own thread.
-                    first_wait_ns = min(self._idle_timeout_ns, _IDLE_LOOK_NS)
-                    arguments = (weakref.WeakMethod(self._release_due), self._wake_idle_thread, first_wait_ns)
-                    self._idle_thread = threading.Thread(
-                        target=_release_idle_for_ever, args=arguments, name="fgengine-idle", daemon=True
-                    )
-                    self._idle_thread.start()
-
     def _release_idle_since(self, idle_before_ns: int) -> None:
         for pool in list(self._pools.values()):
             for instance in pool.expire(idle_before_ns):
@@ -349,7 +320,7 @@ class Engine:
                 if pool.retire(unused_since_ns):
                     del self._pools[function]
 
-    def _release_due(self) -> int:
+    def _do_what_is_due(self) -> int:
         """Release what was idle for too long, or grew while idle; return when to come again, in nanoseconds."""
         self._enforcement.sweep()
         now = monotonic_ns()
@@ -363,40 +334,26 @@ class Engine:
         return max(0, min([*due_ns, _IDLE_LOOK_NS])) if due_ns else min(self._idle_timeout_ns, _IDLE_LOOK_NS)
 
 
-def _release_idle_for_ever(
-    release_due: weakref.WeakMethod[Callable[[], int]], wake: threading.Event, wait_ns: int
-) -> None:
-    """Sleep until an instance is due, release it, and so on; an instance that comes later is due later."""
-    while not wake.wait(wait_ns / NS_PER_S):
-        release = release_due()
-        if release is None:
-            return
-        wait_ns = release()
-        del release
-
-
 @dataclass(frozen=True)
 class _Holdings:
     """What an engine holds, apart from the engine: released also when it was forgotten, or the host exits."""
 
     owner_pid: int
     pools: dict[Function, Pool]
-    zygotes: dict[Interpreter, list[Zygote]]
+    starter: Starter
     enforcement: Enforcement
     workspace: Workspace
-    wake_idle_thread: threading.Event
+    janitor: Janitor
 
     def release(self) -> None:
         """End and remove all of it; nothing in a forked copy of the host, which owns nothing of it."""
-        zygotes = list(itertools.chain.from_iterable(self.zygotes.values()))
         if os.getpid() != self.owner_pid:
-            for zygote in zygotes:
-                zygote.abandon()
+            self.starter.abandon()
             return
-        self.wake_idle_thread.set()
-        for zygote in zygotes:
-            zygote.close()
-        self.zygotes.clear()
+        self.janitor.stop()
+        self.starter.close_stock()
+        self.janitor.join()
+        self.starter.close()
         for pool in self.pools.values():
             for instance in pool.close():  # dead with their zygotes; none is left after Engine.close()
                 instance.close()
@@ -420,7 +377,9 @@ def _check_platform() -> None:
         raise UnsupportedPlatformError(f"fgengine needs pidfds, Linux 5.3 or newer: {error}") from error
 
 
-def _check_arguments(billing_step_ms: int, log_bytes: int, idle_timeout_s: float, max_instances: int) -> None:
+def _check_arguments(
+    billing_step_ms: int, log_bytes: int, idle_timeout_s: float, max_instances: int, spare_instances: int
+) -> None:
     if billing_step_ms not in _BILLING_STEPS_MS:
         raise ValueError(f"billing_step_ms must be one of {_BILLING_STEPS_MS}: {billing_step_ms!r}")
     if not isinstance(log_bytes, int) or log_bytes < 1:
@@ -429,6 +388,8 @@ def _check_arguments(billing_step_ms: int, log_bytes: int, idle_timeout_s: float
         raise ValueError(f"idle_timeout_s must be above 0: {idle_timeout_s!r}")
     if max_instances < 1:
         raise ValueError(f"max_instances must be at least 1: {max_instances!r}")
+    if not isinstance(spare_instances, int) or spare_instances < 0:
+        raise ValueError(f"spare_instances must be a whole number, at least 0: {spare_instances!r}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

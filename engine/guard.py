@@ -125,8 +125,7 @@ class Guard:
         return self._meter.resident_bytes() > self._limits.memory_bytes
 
     def close(self) -> None:
-        """Give the descriptors back and remove the temporary files."""
-        self._meter.close()
+        """Remove the temporary files."""
         self._scratch.remove()
 
     def _kernel_has_killed(self) -> bool:

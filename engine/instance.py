@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from engine import platform, proc, protocol
+from engine.blank import Blank
 from engine.channel import EXIT, REPLY
 from engine.clock import monotonic_ns
-from engine.enforcement import Enforcement, describe
+from engine.enforcement import describe
 from engine.errors import EngineError
-from engine.guard import Guard, limits_of
-from engine.launch import ExitReport, Process, Zygote
+from engine.guard import Guard
+from engine.launch import ExitReport
 from engine.lifecycle import Event, State, next_state
 from engine.logring import LogTail
-from engine.memory import BYTES_PER_MB, MemoryMeter
+from engine.memory import BYTES_PER_MB
 from engine.model import Credentials, Function
 from engine.scratch import Scratch
 from engine.staging import StagedFunction
@@ -47,49 +48,30 @@ class Instance:
         self,
         function: Function,
         staged: StagedFunction,
-        zygote: Zygote,
-        enforcement: Enforcement,
+        blank: Blank,
+        scratch: Scratch,
         *,
         home: str,
-        scratch_parent: str,
-        method: str,
-        log_bytes: int,
+        environment: Mapping[str, str],
     ) -> None:
-        """Start the interpreter and tell it what it serves; nothing of the function runs yet.
+        """Tell a started interpreter what it serves; nothing of the function runs yet.
 
         Args:
             function: What it will serve.
             staged: Where its code is.
-            zygote: Who starts it.
-            enforcement: Who keeps its memory limit.
+            blank: The interpreter, which is this instance's from now on.
+            scratch: Its private temporary folder.
             home: Its working directory.
-            scratch_parent: Where its private temporary folder is made.
-            method: ``fork`` or ``spawn``.
-            log_bytes: How much of its output is kept.
-
-        Raises:
-            InstanceStartError: The interpreter could not be started.
+            environment: Its variables.
         """
-        limits = limits_of(function.memory_mb, function.max_processes, function.tmp_mb)
-        with ExitStack() as on_failure:
-            scratch = Scratch(scratch_parent)
-            on_failure.callback(scratch.remove)
-            environment = platform.environment(function, code_root=staged.root, home=home, scratch=scratch.path)
-            process = zygote.start(method, environment, log_bytes)
-            on_failure.callback(_discard, process, zygote)
-            group = enforcement.confine(process.pid, limits)
-            meter = MemoryMeter(process.pid)
-            on_failure.pop_all()
         self.function = function
         self.staged = staged
-        self.pid = process.pid
+        self.pid = blank.process.pid
         self.state = State.STARTING
         self.idle_since_ns = 0
-        self._zygote = zygote
-        self._enforcement = enforcement
-        self._group = group
-        self._channel = process.channel
-        self._guard = Guard(process.pid, limits, meter, scratch, group=group)
+        self._blank = blank
+        self._channel = blank.process.channel
+        self._guard = Guard(self.pid, blank.limits, blank.meter, scratch, group=blank.group)
         self._channel.send(protocol.encode(_settings(function, staged, home, environment)))
 
     def load(self, request_id: str, timeout_ns: int) -> Verdict:
@@ -127,7 +109,7 @@ class Instance:
     @property
     def memory_enforcement(self) -> Literal["cgroup", "sample"]:
         """Who keeps its memory limit."""
-        return describe(self._group)
+        return describe(self._blank.group)
 
     def is_over_memory(self) -> bool:
         """Whether the interpreter itself, without what it started, is over its memory now."""
@@ -143,7 +125,7 @@ class Instance:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._channel.pidfd, 0)  # reaped already: its number may have a new owner
             proc.kill_below(self.pid)
-            _send_kill(self._channel.pidfd)
+            self._channel.kill()
 
     def kill(self) -> ExitReport | None:
         """Kill it with all that it started, and reap it. Returns once nothing of it is alive.
@@ -159,7 +141,7 @@ class Instance:
         self.state = next_state(self.state, Event.KILL)
         self.doom()
         try:
-            report = self._zygote.wait_exit(self.pid)
+            report = self._blank.zygote.wait_exit(self.pid)
         except EngineError:
             report = None
         self.state = next_state(self.state, Event.EXIT)
@@ -167,9 +149,7 @@ class Instance:
 
     def close(self) -> None:
         """Give the descriptors and the group of a reaped instance back, and remove its temporary files."""
-        if self._group is not None:
-            self._enforcement.retire(self._group)
-        self._channel.close()
+        self._blank.forget()
         self._guard.close()
 
     def _call(
@@ -182,19 +162,6 @@ class Instance:
         header = {"type": phase, "token": token, "request_id": request_id, "deadline_ns": deadline_ns}
         self._channel.send(protocol.encode(header, payload))
         return watch(self._channel, self._guard, token=token, started_ns=started_ns, deadline_ns=deadline_ns)
-
-
-def _send_kill(pidfd: int) -> None:
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-
-
-def _discard(process: Process, zygote: Zygote) -> None:
-    """End a process that never became an instance."""
-    _send_kill(process.channel.pidfd)
-    with suppress(EngineError):
-        zygote.wait_exit(process.pid)
-    process.channel.close()
 
 
 def _settings(function: Function, staged: StagedFunction, home: str, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ are kept for whoever asks for them.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import select
 import signal
@@ -33,7 +34,7 @@ import orjson
 from engine import proc, protocol
 from engine.channel import Channel
 from engine.clock import NS_PER_MS, NS_PER_S, monotonic_ns
-from engine.errors import InstanceStartError, ProtocolError
+from engine.errors import InstanceStartError, InvalidFunctionError, ProtocolError
 from engine.runtimes import Interpreter
 
 START_TIMEOUT_NS: Final = 30 * NS_PER_S
@@ -76,6 +77,21 @@ class ExitReport:
 
 
 @dataclass(frozen=True)
+class ZygoteSpec:
+    """What the instances of one zygote have in common.
+
+    Attributes:
+        interpreter: The Python that they run on.
+        preload: Modules that the zygote has imported already.
+        search_path: Where these are looked for before the interpreter's own packages.
+    """
+
+    interpreter: Interpreter
+    preload: tuple[str, ...] = ()
+    search_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Process:
     """An instance's process: its number, and its pipes."""
 
@@ -88,15 +104,18 @@ class Zygote:
 
     Raises:
         InstanceStartError: The interpreter died or stayed silent before its first frame.
+        InvalidFunctionError: A module that it should preload cannot be imported.
     """
 
-    def __init__(self, interpreter: Interpreter) -> None:
-        self.interpreter = interpreter
+    def __init__(self, spec: ZygoteSpec) -> None:
+        self.spec = spec
+        self.interpreter = spec.interpreter
         self._lock = threading.Lock()
         self._closed = False
         self._garbled = False
         self._serials = itertools.count(1)
         self._exits: dict[int, ExitReport] = {}
+        self._living: set[int] = set()
         self._decoder_buffer = b""
         self._stderr_fd = os.memfd_create("fgengine-zygote", os.MFD_CLOEXEC)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -109,7 +128,7 @@ class Zygote:
             on_failure.callback(os.close, self._pidfd)
             on_failure.callback(self._kill)
             self._control.settimeout(0)
-            self._await_frame("ready", 0, monotonic_ns() + START_TIMEOUT_NS)
+            self._await_ready()
             on_failure.pop_all()
 
     def start(self, method: str, environment: Mapping[str, str], log_bytes: int) -> Process:
@@ -160,6 +179,10 @@ class Zygote:
                     self._keep_exit(header)
             return self._exits.pop(pid)
 
+    def is_unused(self) -> bool:
+        """Whether no instance of it is known to live; none does when it is dead."""
+        return not self._living or not self.is_alive()
+
     def is_alive(self) -> bool:
         """Whether the zygote's process runs."""
         return not self._closed and not _is_readable(self._pidfd, 0)
@@ -199,7 +222,8 @@ class Zygote:
             closing.callback(os.close, engine_pidfd)
             sandbox = _sandbox_folder()
             descriptors = (theirs.fileno(), engine_pidfd)
-            arguments = ["zygote", *map(str, descriptors), str(os.getpid())]
+            options = {"preload": self.spec.preload, "search_path": self.spec.search_path}
+            arguments = ["zygote", *map(str, descriptors), str(os.getpid()), json.dumps(options)]
             try:
                 return subprocess.Popen(
                     [self.interpreter.executable, "-s", "-u", sandbox, *arguments],
@@ -234,7 +258,17 @@ class Zygote:
         finally:
             self._control.settimeout(0)
         answer = self._await_frame("started", serial, monotonic_ns() + START_TIMEOUT_NS)
-        return int(answer["pid"])
+        pid = int(answer["pid"])
+        self._exits.pop(pid, None)  # of an earlier owner of the number, whose start was interrupted
+        self._living.add(pid)
+        return pid
+
+    def _await_ready(self) -> None:
+        header = self._next_frame(monotonic_ns() + START_TIMEOUT_NS)
+        if header.get("type") == "unloadable":
+            raise InvalidFunctionError("preload", header.get("module"), f"cannot be imported: {header.get('error')}")
+        if header.get("type") != "ready":
+            raise ProtocolError(self._story(f"an unexpected frame from the zygote: {header!r}"))
 
     def _await_frame(self, kind: str, serial: int, deadline_ns: int) -> dict[str, Any]:
         """Return the frame of *kind* that answers the command *serial*, keeping the exits that come before it.
@@ -257,6 +291,7 @@ class Zygote:
 
     def _keep_exit(self, header: dict[str, Any]) -> None:
         self._exits[header["pid"]] = ExitReport(header["status"], header["cpu_us"])
+        self._living.discard(header["pid"])
 
     def _next_frame(self, deadline_ns: int) -> dict[str, Any]:
         """Return the next frame's header; frames of a zygote have no payload."""

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from engine.errors import InvalidFunctionError
 
@@ -39,6 +39,10 @@ MIN_OPEN_FILES: Final = 256
 MAX_OPEN_FILES: Final = 1_048_576
 """The kernel's own most, unless somebody raised fs.nr_open (proc(5))."""
 
+StartMethod = Literal["fork", "spawn"]
+"""``fork`` from a warmed interpreter, or ``spawn`` a fresh one."""
+
+_MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _RUNTIME = re.compile(r"python(2\.7|3\.([6-9]|[1-9][0-9]+))\Z")
 _RESERVED_ENVIRONMENT_PREFIX: Final = "RUNTIME_"
 
@@ -108,6 +112,11 @@ class Function:
         tmp_mb: Space in the instance's private temporary folder (TMPDIR), in MB.
         address_space_mb: Address space of each process of an instance, in MB; None for as much as there is. A function
             that runs against it gets a MemoryError of its own; memory_mb is what the engine kills for.
+        start_method: ``fork`` or ``spawn``; None for the engine's. Variables that act when an interpreter starts
+            (PYTHON*, LD_* and the like) have it spawned in any case.
+        preload: Modules of libraries that are imported once, in a process that instances are forked from, instead of
+            in each instance: from the interpreter's packages or the dependencies. They run there before there is any
+            function and without its environment; what they start in the background is not there in an instance.
 
     Raises:
         InvalidFunctionError: A field cannot work as given; it carries the field and the value.
@@ -134,6 +143,8 @@ class Function:
     max_open_files: int = 2048
     tmp_mb: int = 512
     address_space_mb: int | None = None
+    start_method: StartMethod | None = None
+    preload: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the class is frozen from here on; these are its normal forms
@@ -158,6 +169,11 @@ class Function:
         _check_count("tmp_mb", self.tmp_mb, MAX_MEMORY_MB)
         if self.address_space_mb is not None:
             _check_count("address_space_mb", self.address_space_mb, MAX_MEMORY_MB)
+        put(self, "preload", _checked_preload(self.preload))
+        if self.start_method not in (None, *get_args(StartMethod)):
+            raise InvalidFunctionError("start_method", self.start_method, "must be 'fork', 'spawn' or None")
+        if self.start_method == "spawn" and self.preload:
+            raise InvalidFunctionError("preload", self.preload, "is for start_method 'fork': nothing is forked here")
         for name in ("timeout_s", "initializer_timeout_s", "load_timeout_s"):
             _check_seconds(name, getattr(self, name))
         self._remember_hash()
@@ -251,6 +267,15 @@ def _checked_user_data(user_data: object) -> dict[str, str]:
                 shown=f"{{{key!r}: ...}}",
             )
     return dict(user_data)
+
+
+def _checked_preload(preload: object) -> tuple[str, ...]:
+    if not isinstance(preload, Sequence) or isinstance(preload, (str, bytes)):
+        raise InvalidFunctionError("preload", preload, "must be a list of module names")
+    for name in preload:
+        if not isinstance(name, str) or not _MODULE_NAME.match(name):
+            raise InvalidFunctionError("preload", name, "must be a module's name, such as numpy or xml.dom")
+    return tuple(dict.fromkeys(preload))
 
 
 def _check_entry(name: str, entry: Any) -> None:

@@ -50,9 +50,9 @@ def environment(function: Function, *, code_root: str, home: str, scratch: str) 
     }
 
 
-def acts_at_start(function: Function) -> bool:
-    """Whether the user's variables act when an interpreter starts, so that a fork would come too late for them."""
-    return any(name.startswith(_START_PREFIXES) for name in function.user_data)
+def variables_acting_at_start(function: Function) -> list[str]:
+    """Return which of the user's variables act when an interpreter starts: a fork would come too late for them."""
+    return [name for name in function.user_data if name.startswith(_START_PREFIXES)]
 
 
 def _seconds(value: float) -> str:

@@ -36,11 +36,11 @@ def main():
     # type: () -> None
     here = sys.path.pop(0)  # put there by the interpreter because it was given a folder to run
     package = _import_privately(here)
-    role, descriptors = sys.argv[1], [int(number) for number in sys.argv[2:]]
-    if role == "zygote":
-        package.zygote.serve(here, *descriptors)
+    if sys.argv[1] == "zygote":
+        control_fd, engine_pidfd, engine_pid = [int(number) for number in sys.argv[2:5]]
+        package.zygote.serve(here, control_fd, engine_pidfd, engine_pid, sys.argv[5])
     else:
-        package.zygote.become_instance(*descriptors)
+        package.zygote.become_instance(*[int(number) for number in sys.argv[2:]])
 
 
 if __name__ == "__main__":

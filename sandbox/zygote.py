@@ -47,8 +47,8 @@ _DESCRIPTORS = ("request", "reply", "log")
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 
 
-def serve(here, control_fd, engine_pidfd, engine_pid):
-    # type: (str, int, int, int) -> None
+def serve(here, control_fd, engine_pidfd, engine_pid, options):
+    # type: (str, int, int, int, str) -> None
     """Obey the engine until it ends, then kill everything below and exit."""
     from sandbox import kernel  # imports ctypes: not for an instance that was started by exec
 
@@ -59,7 +59,8 @@ def serve(here, control_fd, engine_pidfd, engine_pid):
     _allow_descriptors()
     os.environ.clear()  # so that an instance has nothing to clear, and copies no page for it
     zygote = _Zygote(here, control_fd, engine_pidfd, kernel)
-    if os.getppid() == engine_pid:  # else the engine ended before its pidfd could tell us
+    # Else the engine ended before its pidfd could tell us.
+    if os.getppid() == engine_pid and zygote.preload(**as_native(loads(options.encode("ascii")))):
         _settle()
         zygote.run()
     zygote.kill_everything()
@@ -118,6 +119,24 @@ class _Zygote(object):
         # A handler must be there for the wake-up pipe to be written to; SIGCHLD is ignored by default.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._wake_write)
+
+    def preload(self, preload, search_path):
+        # type: (list[str], list[str]) -> bool
+        """Import the modules that all instances of this zygote want; tell the engine when one cannot be had.
+
+        Libraries run here with the zygote's own rights, before there is any function: that is what was asked for.
+        """
+        before = sys.path[:]
+        sys.path[0:0] = search_path
+        for name in preload:
+            try:
+                __import__(name)
+            except BaseException as error:  # noqa: BLE001  # whatever a library raises at import
+                told = {"type": "unloadable", "module": name, "error": "%s: %s" % (type(error).__name__, error)}
+                write_frame(self._control.fileno(), told)
+                return False
+        sys.path[:] = before
+        return True
 
     def run(self):
         # type: () -> None

@@ -102,7 +102,7 @@ def test_options_reach_the_function(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "helper.py").write_text("NAME = 'helped'\n")
     (tmp_path / "main.py").write_text(
-        "import resource, threading\n"
+        "import resource, sys, threading\n"
         "import helper\n"
         "started = []\n"
         "def start(context):\n"
@@ -113,7 +113,8 @@ def test_options_reach_the_function(tmp_path: Path) -> None:
         "            context.getRunningTimeInSeconds(), context.getUserData('A'), context.getUserData('B'),\n"
         "            context.getUserData('C'), context.getSecurityAccessKey(), context.getToken(),\n"
         "            threading.current_thread() is threading.main_thread(), context.getRequestID(),\n"
-        "            resource.getrlimit(resource.RLIMIT_NOFILE)[0], resource.getrlimit(resource.RLIMIT_AS)[0] >> 20]\n"
+        "            resource.getrlimit(resource.RLIMIT_NOFILE)[0], resource.getrlimit(resource.RLIMIT_AS)[0] >> 20,\n"
+        "            'decimal' in sys.modules, open('/proc/self/cmdline').read().split('\\0')[4]]\n"
     )
     (tmp_path / "data").write_text("# a comment\n\nA=file\nB=file=with=signs\n")
     (tmp_path / "keys.json").write_text(json.dumps({"security_access_key": "of the file"}))
@@ -126,12 +127,13 @@ def test_options_reach_the_function(tmp_path: Path) -> None:
         f"--version v2 --alias a --project-id i --env A=option --env C --env-file {tmp_path}/data --main-thread "
         f"--credentials-file {tmp_path}/keys.json --dependency {tmp_path}/library --request-id the-id "
         "--initializer-timeout 9 --load-timeout 9 --billing-step-ms 1000 --log-bytes 100 --max-processes 77 "
-        "--max-open-files 300 --tmp 9 --address-space 4000 --memory-enforcement sample"
+        "--max-open-files 300 --tmp 9 --address-space 4000 --memory-enforcement sample --start-method fork "
+        "--preload decimal"
     )
     (result,) = results_of(tmp_path, *options.split(), env=secrets)
 
     seen = ["helped", ["n"], "n", "p", "v2", "a", "i", 256, 7, "option", "file=with=signs", "taken over"]
-    assert [*seen, "of the file", "of the environment", True, "the-id", 300, 4000] == result["value"]
+    assert [*seen, "of the file", "of the environment", True, "the-id", 300, 4000, True, "zygote"] == result["value"]
     assert 1000 == result["summary"]["billed_duration_ms"]
     assert "sample" == result["memory_enforcement"]
 

@@ -22,7 +22,7 @@ import pytest
 from engine import Engine, InstanceStartError, ProtocolError, launch, proc
 from engine.channel import EXIT
 from engine.clock import NS_PER_MS, NS_PER_S
-from engine.launch import ExitReport, Process, Zygote
+from engine.launch import ExitReport, Process, Zygote, ZygoteSpec
 from engine.runtimes import Interpreter
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def interpreter(engine: Engine, runtime: str) -> Interpreter:
 
 @pytest.fixture
 def zygote(interpreter: Interpreter) -> Iterator[Zygote]:
-    with closing(Zygote(interpreter)) as zygote:
+    with closing(Zygote(ZygoteSpec(interpreter))) as zygote:
         yield zygote
 
 
@@ -167,7 +167,7 @@ def test_report_names_exit_status_or_signal(status: int, text: str) -> None:
 
 def test_close_leaves_nothing(interpreter: Interpreter) -> None:
     """When it returns the zygote and all of its instances are gone, reaped as well."""
-    zygote = Zygote(interpreter)
+    zygote = Zygote(ZygoteSpec(interpreter))
     processes = [started(zygote, method) for method in ("fork", "spawn")]
     zygote.close()
     for process in processes:
@@ -178,7 +178,7 @@ def test_close_leaves_nothing(interpreter: Interpreter) -> None:
 
 def test_closed_zygote_says_so(interpreter: Interpreter) -> None:
     """Whoever was on the way to it gets an error of the engine's, and not one of a descriptor that is no more."""
-    zygote = Zygote(interpreter)
+    zygote = Zygote(ZygoteSpec(interpreter))
     process = started(zygote)
     zygote.close()
     process.channel.close()
@@ -226,7 +226,7 @@ def test_broken_interpreter_is_told_with_its_last_words(fake: Interpreter) -> No
     Path(fake.executable).write_text("#!/bin/sh\necho 'libpython: cannot open shared object file' >&2\nexit 127\n")
 
     with pytest.raises(InstanceStartError) as caught:
-        Zygote(fake)
+        Zygote(ZygoteSpec(fake))
     assert "the zygote died" in str(caught.value)
     assert f"python3.9 ({fake.executable})" in str(caught.value)
     assert str(caught.value).endswith("it said:\nlibpython: cannot open shared object file")
@@ -237,7 +237,7 @@ def test_last_words_are_the_last_ones(fake: Interpreter) -> None:
     Path(fake.executable).write_text("#!/bin/sh\nyes first | head -n 10000 >&2\necho last >&2\n")
 
     with pytest.raises(InstanceStartError) as caught:
-        Zygote(fake)
+        Zygote(ZygoteSpec(fake))
     assert str(caught.value).endswith("first\nlast")
     assert len(str(caught.value)) < 5000
 
@@ -247,7 +247,7 @@ def test_interpreter_that_cannot_be_run_is_told(fake: Interpreter) -> None:
     Path(fake.executable).chmod(0o644)
 
     with pytest.raises(InstanceStartError, match=f"{fake.executable} cannot be run: .*Permission denied"):
-        Zygote(fake)
+        Zygote(ZygoteSpec(fake))
 
 
 def test_silent_interpreter_is_given_up(fake: Interpreter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_silent_interpreter_is_given_up(fake: Interpreter, monkeypatch: pytest.M
     Path(fake.executable).write_text("#!/bin/sh\nexec sleep 1000\n")
 
     with pytest.raises(InstanceStartError, match="the zygote stayed silent"):
-        Zygote(fake)
+        Zygote(ZygoteSpec(fake))
 
 
 @pytest.mark.parametrize(
@@ -275,15 +275,15 @@ def test_interpreter_that_talks_nonsense_is_given_up(fake: Interpreter, frame: s
     Path(fake.executable).write_text(textwrap.dedent(program))
 
     with pytest.raises(ProtocolError, match="from the zygote"):
-        Zygote(fake)
+        Zygote(ZygoteSpec(fake))
 
 
 FORKING_HOST = """
     import os, sys
-    from engine.launch import Zygote
+    from engine.launch import Zygote, ZygoteSpec
     from engine.runtimes import Interpreter
 
-    zygote = Zygote(Interpreter("python3", sys.argv[1], (3, 0, 0), "caller"))
+    zygote = Zygote(ZygoteSpec(Interpreter("python3", sys.argv[1], (3, 0, 0), "caller")))
     here = os.pipe()
     pid = os.fork()
     if pid == 0:

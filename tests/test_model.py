@@ -57,6 +57,8 @@ def test_function_has_the_defaults_of_the_platform(described: Maker, tmp_path: P
         "max_open_files": 2048,
         "tmp_mb": 512,
         "address_space_mb": None,
+        "start_method": None,
+        "preload": (),
     }
     function = described()
     assert expected == {each.name: getattr(function, each.name) for each in dataclasses.fields(function)}

@@ -26,7 +26,7 @@ import pytest
 from engine import Engine, EngineClosedError, Function, InvalidEventError, InvalidFunctionError, Result, Status, launch
 from engine import engine as facade
 from engine.clock import NS_PER_S
-from engine.launch import Zygote
+from engine.launch import Zygote, ZygoteSpec
 from engine.payload import encode_event
 from engine.pool import Pool
 from tests.conftest import Holdings
@@ -64,7 +64,7 @@ def test_answer_to_an_interrupted_start_is_nobodys(
 ) -> None:
     """The next start gets its own process, and not the one that answers late to the one before."""
     function = make_function(ECHO)
-    with Engine(start_method=method) as engine:
+    with Engine(start_method=method, spare_instances=0) as engine:
         engine.warm_up([runtime])
         for _ in range(2):
             with monkeypatch.context() as patch:
@@ -73,7 +73,7 @@ def test_answer_to_an_interrupted_start_is_nobodys(
                     engine.invoke(function, 1)
         first, second = engine.invoke(function, 2), engine.invoke(function, 3)
         pids = [instance.pid for instance in engine._pools[function]._idle]
-        zygotes = engine._zygotes[engine.runtimes.find(runtime)]
+        zygotes = engine._starter.zygotes.everything()
 
     assert [(True, [2, *pids]), (False, [3, *pids])] == [(each.cold_start, each.value) for each in (first, second)]
     assert 1 == len(zygotes)
@@ -95,7 +95,7 @@ def test_zygote_that_was_cut_off_in_a_command_serves_on_and_starts_no_more(
         calls.append(arguments)
         return sendmsg(control, *arguments) if len(calls) <= sent else interrupted()
 
-    with Engine() as engine:
+    with Engine(spare_instances=0) as engine:
         before = engine.invoke(function, 1)
         with monkeypatch.context() as patch:
             patch.setattr(socket.socket, "sendmsg", cut_off)
@@ -103,7 +103,7 @@ def test_zygote_that_was_cut_off_in_a_command_serves_on_and_starts_no_more(
             with pytest.raises(KeyboardInterrupt):
                 engine.invoke(other, 2)
         warm, cold = engine.invoke(function, 3), engine.invoke(other, 4)
-        cut, started = engine._zygotes[engine.runtimes.find(runtime)]
+        cut, started = engine._starter.zygotes.everything()
         parents = [psutil.Process(each.value[1]).ppid() for each in (warm, cold)]
         # What is waited for in vain need not be waited for so long.
         monkeypatch.setattr(launch, "START_TIMEOUT_NS", NS_PER_S)
@@ -118,7 +118,7 @@ def test_zygote_that_was_cut_off_in_a_command_serves_on_and_starts_no_more(
 
 def test_start_that_cannot_be_told_cuts_nothing_off(engine: Engine, runtime: str) -> None:
     """The folder of temporary files may have a name that JSON cannot express: nothing is sent, no zygote is lost."""
-    with closing(Zygote(engine.runtimes.find(runtime))) as zygote:
+    with closing(Zygote(ZygoteSpec(engine.runtimes.find(runtime)))) as zygote:
         with pytest.raises(TypeError, match="not valid UTF-8"):
             zygote.start("fork", {"TMPDIR": "\udcff"}, 4096)
         can_start = zygote.can_start()
@@ -131,7 +131,7 @@ def test_start_that_cannot_be_told_cuts_nothing_off(engine: Engine, runtime: str
 
 def test_zygote_can_be_closed_twice(engine: Engine, runtime: str) -> None:
     """By a thread that found it dead and by the engine's end; its descriptors may be another's by then."""
-    zygote = Zygote(engine.runtimes.find(runtime))
+    zygote = Zygote(ZygoteSpec(engine.runtimes.find(runtime)))
     zygote.close()
     zygote.close()
 

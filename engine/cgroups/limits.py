@@ -78,9 +78,28 @@ class Group:
         self._pids = places.pids
         self._peak_fd: int | None = None
         self._directories = places.directories()
+        self._limit_bytes = limit_bytes
         self.counts_swap = self._limit_memory(limit_bytes)
-        if self._pids is not None and max_tasks is not None:
-            files.write(self._pids, "pids.max", str(max_tasks))
+        self._limit_tasks(max_tasks)
+
+    def change_limits(self, limit_bytes: int, max_tasks: int | None) -> None:
+        """Set other limits than it was made with.
+
+        Raises:
+            OSError: The kernel refused; some of them may be set then.
+        """
+        names = [self._files.limit]
+        if self._version == V1 and self.counts_swap:
+            # Memory and swap together must never be below memory alone, on the way neither.
+            names.insert(0 if limit_bytes > self._limit_bytes else 1, self._files.swap)
+        for name in names:
+            files.write(self._memory, name, str(limit_bytes))
+        self._limit_bytes = limit_bytes
+        self._limit_tasks(max_tasks)
+
+    def _limit_tasks(self, max_tasks: int | None) -> None:
+        if self._pids is not None:
+            files.write(self._pids, "pids.max", "max" if max_tasks is None else str(max_tasks))
 
     def _limit_memory(self, limit_bytes: int) -> bool:
         """Return whether swap is limited too."""

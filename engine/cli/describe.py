@@ -45,6 +45,8 @@ OPTION_OF_FIELD: Final = {
     "dependencies": "--dependency",
     "credentials": "--credentials-file",
     "main_thread": "--main-thread",
+    "start_method": "--start-method",
+    "preload": "--preload",
 }
 
 _CREDENTIAL_NAMES: Final = tuple(each.name for each in fields(Credentials))

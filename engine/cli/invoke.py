@@ -15,7 +15,7 @@ from engine.cli.signals import signals_ignored_at_the_end
 from engine.enforcement import MemoryEnforcement
 from engine.engine import Engine
 from engine.errors import InstanceError, InvalidFunctionError, RuntimeNotFoundError
-from engine.model import Function
+from engine.model import Function, StartMethod
 from engine.result import Result
 from engine.runtimes import Runtimes
 
@@ -97,6 +97,13 @@ _OPTIONS: Final = (
         help="JSON: access_key, secret_key, security_access_key, security_secret_key, security_token, token. "
         "Or set FGENGINE_ACCESS_KEY and so on.",
     ),
+    click.option(
+        "--start-method",
+        type=click.Choice(get_args(StartMethod)),
+        default=None,
+        help="Fork a warmed interpreter, or spawn a fresh one.  [default: fork]",
+    ),
+    _repeatable("preload", "--preload", "A library's module, imported before the fork.", metavar="MODULE"),
     _of_function("name", "--name", "What getFunctionName() returns."),
     _of_function("package", "--package", "What getPackage() returns."),
     _of_function("version", "--version", "What getVersion() returns."),
@@ -155,6 +162,7 @@ def invoke(code: str, **options: Any) -> int:
             billing_step_ms=int(options["billing_step_ms"]),
             log_bytes=options["log_bytes"],
             memory_enforcement=options["memory_enforcement"],
+            spare_instances=0,  # for whom? an instance or two are all that is ever needed here
         )
     except InvalidFunctionError as error:
         raise describe.wrong_use(error) from None
