@@ -199,9 +199,7 @@ class Engine:
             yield self.invoke(function, event)
 
     def warm_up(self, runtimes: Iterable[str]) -> None:
-        """Start what instances of *runtimes* are started from, so that the first invocation need not.
-
-        The spare instances follow in the background.
+        """Start what instances of *runtimes* are started from, and spare ones, so that the first invocation need not.
 
         Raises:
             RuntimeNotFoundError: There is no interpreter for one of them.
@@ -210,8 +208,6 @@ class Engine:
         self._check_usable()
         for runtime in runtimes:
             self._starter.warm_up(normal_runtime(runtime))
-        self._janitor.start()
-        self._janitor.wake()
 
     def release_idle(self) -> None:
         """Kill every idle instance now, the spare ones too; the next invocation of any function is a cold start."""

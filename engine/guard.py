@@ -124,10 +124,6 @@ class Guard:
         """Whether the instance alone is over its memory now: the cheap question, for instances that do nothing."""
         return self._meter.resident_bytes() > self._limits.memory_bytes
 
-    def close(self) -> None:
-        """Remove the temporary files."""
-        self._scratch.remove()
-
     def _kernel_has_killed(self) -> bool:
         """Whether the kernel killed something of the instance's group for its memory, the instance or another."""
         return self._group is not None and self._group.oom_kills() > 0

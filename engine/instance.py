@@ -24,7 +24,6 @@ from engine.lifecycle import Event, State, next_state
 from engine.logring import LogTail
 from engine.memory import BYTES_PER_MB
 from engine.model import Credentials, Function
-from engine.scratch import Scratch
 from engine.staging import StagedFunction
 from engine.supervisor import watch
 from engine.timeline import Timeline
@@ -49,7 +48,6 @@ class Instance:
         function: Function,
         staged: StagedFunction,
         blank: Blank,
-        scratch: Scratch,
         *,
         home: str,
         environment: Mapping[str, str],
@@ -60,7 +58,6 @@ class Instance:
             function: What it will serve.
             staged: Where its code is.
             blank: The interpreter, which is this instance's from now on.
-            scratch: Its private temporary folder.
             home: Its working directory.
             environment: Its variables.
         """
@@ -71,7 +68,7 @@ class Instance:
         self.idle_since_ns = 0
         self._blank = blank
         self._channel = blank.process.channel
-        self._guard = Guard(self.pid, blank.limits, blank.meter, scratch, group=blank.group)
+        self._guard = Guard(self.pid, blank.limits, blank.meter, blank.scratch, group=blank.group)
         self._channel.send(protocol.encode(_settings(function, staged, home, environment)))
 
     def load(self, request_id: str, timeout_ns: int) -> Verdict:
@@ -150,7 +147,6 @@ class Instance:
     def close(self) -> None:
         """Give the descriptors and the group of a reaped instance back, and remove its temporary files."""
         self._blank.forget()
-        self._guard.close()
 
     def _call(
         self, phase: str, request_id: str, timeout_ns: int, payload: bytes = b"", timeline: Timeline | None = None

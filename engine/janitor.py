@@ -9,8 +9,12 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Final
 
-from engine.clock import NS_PER_S
+from engine.clock import NS_PER_S, monotonic_ns
+
+_COURTESY_S: Final = 0.002
+"""Whoever wakes the thread is about to return to its caller, and goes first: else a result came 1 ms later, pinned."""
 
 
 class Janitor:
@@ -54,12 +58,15 @@ class Janitor:
             thread.join()
 
     def _work(self) -> None:
+        due_ns = 0
         while not self._stopped.is_set():
-            self._wake.clear()  # before the work: what is asked for meanwhile is done in the next round
+            self._wake.clear()  # before the work: what is asked for meanwhile is done in the next turn
             self._prepare()
-            rounds = self._rounds()
-            if rounds is None:
-                return
-            wait_ns = rounds()
-            del rounds
-            self._wake.wait(wait_ns / NS_PER_S)
+            if monotonic_ns() >= due_ns:  # not each time that it is woken: a round looks at every instance
+                rounds = self._rounds()
+                if rounds is None:
+                    return
+                due_ns = rounds() + monotonic_ns()
+                del rounds
+            if self._wake.wait(max(0, due_ns - monotonic_ns()) / NS_PER_S):
+                self._stopped.wait(_COURTESY_S)

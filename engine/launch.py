@@ -35,6 +35,7 @@ from engine import proc, protocol
 from engine.channel import Channel
 from engine.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from engine.errors import InstanceStartError, InvalidFunctionError, ProtocolError
+from engine.platform import BARE_ENVIRONMENT
 from engine.runtimes import Interpreter
 
 START_TIMEOUT_NS: Final = 30 * NS_PER_S
@@ -46,8 +47,7 @@ _SANDBOX_FOLDER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.ab
 """By its place and not by its name: a host may have a package 'sandbox' of its own, or change its import path."""
 
 _ZYGOTE_ENVIRONMENT: Final = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "LANG": "C.UTF-8",
+    **BARE_ENVIRONMENT,
     "PYTHONIOENCODING": "utf-8:backslashreplace",  # 2.7 has no other way to a standard output of UTF-8
 }
 """Only what an interpreter needs to start; a function's own variables come with its first frame."""
@@ -131,8 +131,10 @@ class Zygote:
             self._await_ready()
             on_failure.pop_all()
 
-    def start(self, method: str, environment: Mapping[str, str], log_bytes: int) -> Process:
+    def start(self, method: str, environment: Mapping[str, str], log_bytes: int, *, ahead: bool = False) -> Process:
         """Start an instance by *method*, ``fork`` or ``spawn``, and return it with its pipes open.
+
+        One that is started *ahead* of its use takes its time to be quick when it is needed.
 
         Raises:
             InstanceStartError: The zygote is gone, or the system refused.
@@ -143,7 +145,7 @@ class Zygote:
             log_read, log_write = _pipe(ours, theirs)
             with self._lock:
                 self._check_open()
-                pid = self._command(method, environment, (request_read, reply_write, log_write))
+                pid = self._command(method, environment, (request_read, reply_write, log_write), ahead=ahead)
                 try:
                     pidfd = os.pidfd_open(pid)
                 except OSError as error:
@@ -220,13 +222,13 @@ class Zygote:
         with ExitStack() as closing:
             engine_pidfd = os.pidfd_open(os.getpid())
             closing.callback(os.close, engine_pidfd)
-            sandbox = _sandbox_folder()
+            program = _sandbox_program()
             descriptors = (theirs.fileno(), engine_pidfd)
             options = {"preload": self.spec.preload, "search_path": self.spec.search_path}
             arguments = ["zygote", *map(str, descriptors), str(os.getpid()), json.dumps(options)]
             try:
                 return subprocess.Popen(
-                    [self.interpreter.executable, "-s", "-u", sandbox, *arguments],
+                    [self.interpreter.executable, "-s", "-u", program, *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._stderr_fd,
@@ -238,10 +240,18 @@ class Zygote:
             except OSError as error:
                 raise InstanceStartError(f"{self.interpreter.executable} cannot be run: {error}") from error
 
-    def _command(self, method: str, environment: Mapping[str, str], descriptors: tuple[int, ...]) -> int:
-        seed = int.from_bytes(os.urandom(6), "big")
+    def _command(
+        self, method: str, environment: Mapping[str, str], descriptors: tuple[int, ...], *, ahead: bool
+    ) -> int:
         serial = next(self._serials)
-        header = {"type": "start", "serial": serial, "method": method, "environment": dict(environment), "seed": seed}
+        header = {
+            "type": "start",
+            "serial": serial,
+            "method": method,
+            "environment": dict(environment),
+            "seed": int.from_bytes(os.urandom(6), "big"),
+            "ahead": ahead,
+        }
         command = protocol.encode(header)  # before anything is sent: it raises for what JSON cannot express
         try:
             self._control.settimeout(None)
@@ -355,8 +365,9 @@ def _is_readable(fd: int, timeout_ns: int) -> bool:
     return bool(poll.poll(max(0, -(-timeout_ns // NS_PER_MS))))
 
 
-def _sandbox_folder() -> str:
-    """Return the folder of the sandbox package, which is for other interpreters and never imported here."""
-    if not os.path.isfile(os.path.join(_SANDBOX_FOLDER, "__main__.py")):
+def _sandbox_program() -> str:
+    """Return the main program of the sandbox package, which is for other interpreters and never imported here."""
+    main = os.path.join(_SANDBOX_FOLDER, "__main__.py")
+    if not os.path.isfile(main):
         raise InstanceStartError(f"the package 'sandbox' that belongs to the engine is not in {_SANDBOX_FOLDER}")
-    return _SANDBOX_FOLDER
+    return main

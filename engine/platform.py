@@ -7,6 +7,9 @@ from typing import Final
 
 from engine.model import MAX_PAYLOAD_BYTES, Function
 
+BARE_ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8"}
+"""What every interpreter starts with, whatever it will serve; 2.7 imports pwd where there is no HOME."""
+
 _START_PREFIXES: Final = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LANG", "LC_")
 """Read by the loader, the C library or the interpreter before any code of ours runs."""
 
@@ -30,10 +33,9 @@ def environment(function: Function, *, code_root: str, home: str, scratch: str) 
         else {}
     )
     return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        **BARE_ENVIRONMENT,
         "HOME": home,
         "TMPDIR": scratch,
-        "LANG": "C.UTF-8",
         **function.user_data,
         "RUNTIME_PROJECT_ID": function.project_id,
         "RUNTIME_FUNC_NAME": function.name,

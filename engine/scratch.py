@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import sys
-import tempfile
 from contextlib import suppress
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -17,7 +16,9 @@ class Scratch:
     """A folder that an instance is told of by TMPDIR, from construction to remove()."""
 
     def __init__(self, parent: str) -> None:
-        self.path = tempfile.mkdtemp(prefix="tmp-", dir=parent)
+        # In the engine's own folder, so its name has to be new and no more: tempfile takes 0.1 ms for its own.
+        self.path = os.path.join(parent, "tmp-" + os.urandom(8).hex())
+        os.mkdir(self.path, stat.S_IRWXU)
 
     def used_bytes(self) -> int:
         """Return the space taken by everything in it: blocks, so that a sparse file counts what it really has.

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from typing import Final
 
 from engine import platform
-from engine.blank import Blank, Stock, start_blank
+from engine.blank import Kind, Stock, start_blank
 from engine.enforcement import Enforcement
 from engine.errors import InvalidFunctionError
-from engine.guard import Limits, limits_of
+from engine.guard import limits_of
 from engine.instance import Instance
-from engine.launch import Zygote, ZygoteSpec
+from engine.launch import ZygoteSpec
 from engine.model import Function, StartMethod
 from engine.runtimes import Runtimes
 from engine.scratch import Scratch
@@ -51,7 +51,7 @@ class Starter:
         self._enforcement = enforcement
         self._start_method: StartMethod = start_method
         self._log_bytes = log_bytes
-        self._stock = Stock(enforcement, spare_instances, log_bytes)
+        self._stock = Stock(enforcement, workspace.root, spare_instances, log_bytes)
 
     def start(self, function: Function, staged: StagedFunction) -> Instance:
         """Start an instance of *function*; nothing of the function has run when it is returned.
@@ -68,17 +68,28 @@ class Starter:
         limits = limits_of(function.memory_mb, function.max_processes, function.tmp_mb)
         home = self._workspace.home_for(staged.root)
         with self.zygotes.lease(spec) as zygote, ExitStack() as on_failure:
-            scratch = Scratch(self._workspace.root)
-            on_failure.callback(scratch.remove)
+            is_ordinary = not platform.variables_acting_at_start(function)
+            blank = self._stock.take(Kind(zygote, method), limits) if is_ordinary else None
+            scratch = Scratch(self._workspace.root) if blank is None else blank.scratch
             environment = platform.environment(function, code_root=staged.root, home=home, scratch=scratch.path)
-            blank = self._blank(zygote, limits, method, environment)
+            if blank is None:
+                with self._stock.urgent_start():
+                    blank = start_blank(
+                        zygote,
+                        self._enforcement,
+                        limits,
+                        scratch,
+                        method=method,
+                        environment=environment,
+                        log_bytes=self._log_bytes,
+                    )
             on_failure.callback(blank.discard)
-            instance = Instance(function, staged, blank, scratch, home=home, environment=environment)
+            instance = Instance(function, staged, blank, home=home, environment=environment)
             on_failure.pop_all()
         return instance
 
     def warm_up(self, runtime: str) -> None:
-        """Start what instances of *runtime* are started from, and one instance ahead.
+        """Start what instances of *runtime* are started from, and the spare instances; return when they are there.
 
         Raises:
             RuntimeNotFoundError: There is no interpreter for it.
@@ -86,7 +97,8 @@ class Starter:
             EngineClosedError: The engine was closed.
         """
         with self.zygotes.lease(ZygoteSpec(self._runtimes.find(runtime))) as zygote:
-            self._stock.order(zygote, _USUAL_LIMITS)
+            self._stock.order(Kind(zygote, self._start_method), _USUAL_LIMITS)
+            self._stock.fill()
 
     def prepare(self) -> None:
         """Start ahead what the next starts need, and take leave of what nobody needs. For one thread at a time."""
@@ -109,14 +121,6 @@ class Starter:
     def abandon(self) -> None:
         """Forget everything in a forked copy of the host."""
         self.zygotes.abandon()
-
-    def _blank(self, zygote: Zygote, limits: Limits, method: StartMethod, environment: dict[str, str]) -> Blank:
-        blank = self._stock.take(zygote, limits) if method == "fork" else None
-        if blank is not None:
-            return blank
-        return start_blank(
-            zygote, self._enforcement, limits, method=method, environment=environment, log_bytes=self._log_bytes
-        )
 
     def _method(self, function: Function) -> StartMethod:
         acting = platform.variables_acting_at_start(function)

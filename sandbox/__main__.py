@@ -28,7 +28,6 @@ def _import_privately(here):
     package = types.ModuleType("sandbox")
     package.__path__ = [here]
     sys.modules["sandbox"] = package
-    __import__("sandbox.zygote")
     return package
 
 
@@ -37,10 +36,14 @@ def main():
     here = sys.path.pop(0)  # put there by the interpreter because it was given a folder to run
     package = _import_privately(here)
     if sys.argv[1] == "zygote":
+        __import__("sandbox.zygote")
         control_fd, engine_pidfd, engine_pid = [int(number) for number in sys.argv[2:5]]
         package.zygote.serve(here, control_fd, engine_pidfd, engine_pid, sys.argv[5])
     else:
-        package.zygote.become_instance(*[int(number) for number in sys.argv[2:]])
+        # Not the zygote's module: an interpreter that is started for one function has no time for sockets and ctypes.
+        __import__("sandbox.bootstrap")
+        request_fd, reply_fd = [int(number) for number in sys.argv[2:]]
+        package.bootstrap.run(request_fd, reply_fd, package.bootstrap.Prepared())
 
 
 if __name__ == "__main__":

@@ -51,33 +51,37 @@ class Prepared(object):
                 hold_builtins(sys.modules[name])
 
 
-def run(request_fd, reply_fd, prepared, _sleep=time.sleep):
-    # type: (int, int, Prepared, Any) -> None
+def run(request_fd, reply_fd, prepared, rehearse=None, _sleep=time.sleep):
+    # type: (int, int, Prepared, Any, Any) -> None
     """Serve one function until the engine closes the request pipe. Never returns.
 
     Args:
         request_fd: Where requests come from.
         reply_fd: Where replies go.
         prepared: Made in this process, or in the zygote before it forked this one.
+        rehearse: Called first when nobody waits for this one yet.
     """
     try:
         request_fd, reply_fd = stdio.claim_fd(request_fd), stdio.claim_fd(reply_fd)
         reader = FrameReader(request_fd)
+        thread = _ServingThread()
+        if rehearse is not None:
+            thread.start()
+            rehearse(prepared)
         frame = reader.read()
         if frame is None:
             os._exit(0)
         settings = as_native(frame[0])
         confine.apply_limits(settings["limits"])
         _move_in(settings)
-        instance = _Instance(settings, reader, reply_fd, prepared.streams)
+        instance = Instance(settings, reader, reply_fd, prepared.streams)
         # Held: 2.7 empties the globals of a module that nothing refers to any more.
         ours = _leave_no_names(prepared.our_modules)
         if settings["main_thread"]:
+            thread.dismiss()
             instance.serve()
         else:
-            thread = threading.Thread(target=instance.serve)
-            thread.daemon = True
-            thread.start()
+            thread.serve(instance)
             # serve() ends the process. Not a join: 2.7 cannot be interrupted in one without a timeout, and one with
             # a timeout polls 20 times a second. A sleeping main thread still runs the signal handlers of Python.
             while ours:
@@ -85,6 +89,45 @@ def run(request_fd, reply_fd, prepared, _sleep=time.sleep):
     except BaseException:  # noqa: BLE001  # no caller is left; descriptor 2 is the log
         failures.print_to_log(prepared.streams[1], [])
         os._exit(_EX_SOFTWARE)
+
+
+class _ServingThread(object):
+    """The thread that serves; it may be started before there is anything to serve."""
+
+    def __init__(self):
+        # type: () -> None
+        self._instance = None  # type: Instance | None
+        self._thread = None  # type: threading.Thread | None
+        self._go = threading.Lock()
+
+    def start(self):
+        # type: () -> None
+        """Start it, and let it wait."""
+        self._go.acquire()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.daemon = True
+        self._thread.start()
+
+    def serve(self, instance):
+        # type: (Instance) -> None
+        """Have it serve *instance*."""
+        if self._thread is None:
+            self.start()
+        self._instance = instance
+        self._go.release()
+
+    def dismiss(self):
+        # type: () -> None
+        """Have it end, if it was started: the main thread serves."""
+        if self._thread is not None:
+            self._go.release()
+            self._thread.join()
+
+    def _run(self):
+        # type: () -> None
+        self._go.acquire()
+        if self._instance is not None:
+            self._instance.serve()
 
 
 def _move_in(settings):
@@ -111,7 +154,7 @@ def _leave_no_names(names):
     return ours
 
 
-class _Instance(object):
+class Instance(object):
     """Serves the requests of one function, one after the other, on the thread that calls serve()."""
 
     def __init__(self, settings, reader, reply_fd, streams):
@@ -145,6 +188,15 @@ class _Instance(object):
             failures.print_to_log(self._streams[1], [])
             _exit(_EX_SOFTWARE)
         _exit(0)
+
+    def rehearse(self, header, payload):
+        # type: (dict[str, Any], bytes) -> None
+        """Go the way of a first request once."""
+        try:
+            self._load(header)
+        except LoadError:
+            return
+        self._invoke(header, payload)
 
     def _invoke(self, header, payload, _loads=loads, _encode=results.encode, _context=Context, _native=as_native):
         # type: (dict[str, Any], bytes, Any, Any, Any, Any) -> None

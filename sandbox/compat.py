@@ -86,25 +86,62 @@ def write_all(fd, data, _write=os.write, _eintr=errno.EINTR):
                 raise
 
 
+_path_at_start = sys.path[:]
+
+
+def import_later(name, _import=__import__, _modules=sys.modules, _path=_path_at_start):
+    # type: (str, Any, dict[str, Any], list[str]) -> Any
+    """Import a module of the standard library when a function runs already, from where it was at the start.
+
+    For what takes milliseconds to import and few functions need; whoever forks instances imports it ahead.
+    """
+    known = _modules.get(name)
+    if known is None:
+        present, sys.path[:] = sys.path[:], _path
+        try:
+            _import(name)
+        finally:
+            sys.path[:] = present
+        known = _modules[name]
+    return known
+
+
 if PY2:
     # 2.7 has no monotonic clock. CLOCK_MONOTONIC through libc is the one that the engine's deadlines are
     # given in; os.times() counts the same time in steps of 10 ms, too coarse for a remaining time.
-    import ctypes
-
-    class _Timespec(ctypes.Structure):
-        _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]  # noqa: RUF012
-
     _CLOCK_MONOTONIC = 1
-    _clock_gettime = ctypes.CDLL(None, use_errno=True).clock_gettime
+    _clock = []  # type: list[Any]  # once there is one
 
-    def monotonic_ns(_timespec=_Timespec, _gettime=_clock_gettime, _byref=ctypes.byref, _clock=_CLOCK_MONOTONIC):
-        # type: (Any, Any, Any, int) -> int
+    def prepare_clock(_import=import_later, _clock=_clock, _constant=_CLOCK_MONOTONIC):
+        # type: (Any, list[Any], int) -> None
+        """Have the clock ready; it costs 5 ms, in a fresh interpreter, which few functions need to spend."""
+        ctypes = _import("ctypes")
+
+        class Timespec(ctypes.Structure):  # type: ignore[misc,name-defined]
+            _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]  # noqa: RUF012
+
+        gettime, byref = ctypes.CDLL(None, use_errno=True).clock_gettime, ctypes.byref
+
+        def read():
+            # type: () -> int
+            now = Timespec()
+            gettime(_constant, byref(now))
+            return now.seconds * 1000000000 + now.nanoseconds
+
+        _clock.append(read)
+
+    def monotonic_ns(_clock=_clock, _prepare=prepare_clock):
+        # type: (list[Any], Any) -> int
         """CLOCK_MONOTONIC in nanoseconds."""
-        now = _timespec()
-        _gettime(_clock, _byref(now))
-        return now.seconds * 1000000000 + now.nanoseconds
+        if not _clock:
+            _prepare()
+        return _clock[0]()
 
 else:
+
+    def prepare_clock():
+        # type: () -> None
+        """Nothing: the interpreter has the clock."""
 
     def monotonic_ns(_monotonic=time.monotonic):
         # type: (Any) -> int

@@ -5,11 +5,10 @@ Method names and meanings: "Developing an event function (Python)", table 1, edi
 getProjectID is not in that table; deployed handlers call it.
 """
 
-import logging
 import math
-import time
 
-from sandbox.compat import as_native, monotonic_ns, text_type, write_all
+from sandbox.compat import as_native, monotonic_ns
+from sandbox.logger import make_logger
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
@@ -35,70 +34,7 @@ class FunctionSettings(object):
         self.user_data = settings["user_data"]
         self.credentials = settings["credentials"]
         self.request_id = ""  # of the invocation that runs now
-        self.logger = None  # type: RequestLogger | None
-
-
-class _FreeLogger(logging.Logger):
-    """A logger outside the logging tree. 3.7 and newer keep levels in a cache that only the tree's loggers clear."""
-
-    def isEnabledFor(self, level):
-        # type: (int) -> bool
-        """Ask anew each time: setLevel and logging.disable may have changed since."""
-        if getattr(self, "disabled", False) or self.manager.disable >= level:
-            return False
-        return level >= self.getEffectiveLevel()
-
-    def getChild(self, suffix):
-        # type: (str) -> _FreeLogger
-        """A logger below this one; the tree's own would put it below the root logger."""
-        child = _FreeLogger("%s.%s" % (self.name, suffix))
-        child.parent = self
-        return child
-
-    def warn(self, message, *args, **kwargs):  # type: ignore[override]  # noqa: ANN201
-        # type: (Any, *Any, **Any) -> None
-        """The old name of warning(), which 3.x deprecates and handlers use all the same."""
-        self.warning(message, *args, **kwargs)
-
-
-class RequestLogger(_FreeLogger):
-    """A logger of its own outside the logging tree: ``<UTC time> <request id> <level> <message>`` on stderr.
-
-    One for each instance, so that a logger kept in a module's global stamps the invocation it is used in.
-    It is in no registry and has no parent: the root logger never hears of it, nor doubles its lines.
-    """
-
-    def __init__(self, settings):
-        # type: (FunctionSettings) -> None
-        _FreeLogger.__init__(self, "context", logging.INFO)
-        self.propagate = False
-        self.addHandler(_DescriptorHandler(settings))
-
-
-class _DescriptorHandler(logging.Handler):
-    """Writes to descriptor 2 itself: the logger works on when a function replaces or closes sys.stderr."""
-
-    def __init__(self, settings):
-        # type: (FunctionSettings) -> None
-        logging.Handler.__init__(self)
-        self._settings = settings
-        self.setFormatter(logging.Formatter())
-
-    def emit(self, record, _write=write_all, _strftime=time.strftime, _gmtime=time.gmtime):
-        # type: (logging.LogRecord, Any, Any, Any) -> None
-        """Write one record; a message that cannot be formatted is reported by logging, never raised."""
-        try:
-            stamp = _strftime("%Y-%m-%dT%H:%M:%SZ", _gmtime(record.created))
-            text = self.format(record)
-            line = u"%s %s %s %s\n" % (stamp, _as_text(self._settings.request_id), record.levelname, _as_text(text))
-            _write(2, line.encode("utf-8", "replace"))
-        except Exception:  # noqa: BLE001  # logging's own contract for handlers
-            self.handleError(record)
-
-
-def _as_text(text):
-    # type: (Any) -> str
-    return text if isinstance(text, text_type) else text.decode("utf-8", "replace")
+        self.logger = None  # type: Any  # a logging.Logger, once it was asked for
 
 
 class Context(object):
@@ -198,11 +134,11 @@ class Context(object):
         """The id of the project that the function belongs to."""
         return self.__settings.project_id
 
-    def getLogger(self):
-        # type: () -> RequestLogger
+    def getLogger(self, _make=make_logger):
+        # type: (Any) -> Any
         """A ``logging.Logger`` at INFO whose lines carry the time, the request id and the level."""
         if self.__settings.logger is None:
-            self.__settings.logger = RequestLogger(self.__settings)
+            self.__settings.logger = _make(self.__settings)
         return self.__settings.logger
 
     def __secret(self, name):

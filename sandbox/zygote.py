@@ -31,7 +31,9 @@ import socket
 import sys
 
 from sandbox import bootstrap, failures, stdio
-from sandbox.compat import PY2, as_native, read_some
+from sandbox.compat import PY2, as_native, prepare_clock, read_some
+from sandbox.logger import prepare_logger
+from sandbox.rehearsal import rehearse
 from sandbox.wire import LENGTHS, loads, write_frame
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
@@ -52,6 +54,8 @@ def serve(here, control_fd, engine_pidfd, engine_pid, options):
     """Obey the engine until it ends, then kill everything below and exit."""
     from sandbox import kernel  # imports ctypes: not for an instance that was started by exec
 
+    prepare_clock()
+    prepare_logger()
     kernel.adopt_orphans()
     kernel.renounce_privileges()
     kernel.unblock_signals()
@@ -84,12 +88,6 @@ def _heed_signals():
         # The interpreter itself ignores these two, and so does every function's.
         if number not in (signal.SIGPIPE, signal.SIGXFSZ) and signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-
-def become_instance(request_fd, reply_fd):
-    # type: (int, int) -> None
-    """Be an instance in an interpreter of its own: the second half of a start by exec."""
-    bootstrap.run(request_fd, reply_fd, bootstrap.Prepared())
 
 
 def _settle():
@@ -215,7 +213,7 @@ class _Zygote(object):
             # 2.7 and 3.6 do not reseed by themselves after a fork; and on 2.7 reading os.urandom here would leave
             # a descriptor of /dev/urandom behind that no fresh interpreter has.
             sys.modules["random"].seed(command["seed"])
-        bootstrap.run(request_fd, reply_fd, self._prepared)
+        bootstrap.run(request_fd, reply_fd, self._prepared, rehearse if command["ahead"] else None)
 
     def _exec(self, command, request_fd, reply_fd):
         # type: (dict[str, Any], int, int) -> None
@@ -224,7 +222,8 @@ class _Zygote(object):
         environment = dict(command["environment"])
         if PY2:  # no other way to a standard output of UTF-8; the instance forgets the variable
             environment.setdefault("PYTHONIOENCODING", "utf-8:backslashreplace")
-        arguments = [sys.executable, "-s", "-u", self._here, "instance", str(request_fd), str(reply_fd)]
+        main = os.path.join(self._here, "__main__.py")  # the folder would cost 10 ms: runpy imports half a library
+        arguments = [sys.executable, "-s", "-u", main, "instance", str(request_fd), str(reply_fd)]
         os.execve(sys.executable, arguments, environment)
 
     def _reap(self):

@@ -112,7 +112,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One engine for all tests, warmed up so that no test pays for a zygote, or is blamed for one or for a thread."""
     code = tmp_path_factory.mktemp("warm-up") / "index.py"
     code.write_text("def handler(event, context):\n    return event\n", encoding="utf-8")
-    with Engine() as shared:
+    with Engine(spare_instances=0) as shared:  # tests look at what is alive: it is what they started
         for runtime in REQUIRED_RUNTIMES:
             try:
                 shared.invoke(Function(code=code, handler="index.handler", runtime=runtime), None)

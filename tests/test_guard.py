@@ -252,13 +252,6 @@ def test_idle_instance_is_asked_cheaply(instance: FakeInstance, guard: Guard) ->
     assert [False, True] == [within, guard.is_over_memory()]
 
 
-def test_close_removes_the_temporary_files(instance: FakeInstance, guard: Guard) -> None:
-    """The temporary files: the meter's descriptors belong to whoever started the interpreter."""
-    guard.close()
-
-    assert ["scratch"] == instance.closed
-
-
 def test_limits_are_compared_in_bytes() -> None:
     """A description has MB of 1024 KiB."""
     assert Limits(128 * 1024 * 1024, 5, 512 * 1024 * 1024) == limits_of(128, 5, 512)

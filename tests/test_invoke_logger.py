@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -227,3 +227,32 @@ def test_logger_time_is_utc_wherever_the_function_believes_to_be(invoke: Invoker
 
     told = datetime.datetime.strptime(result.log.split(" ")[0], "%Y-%m-%dT%H:%M:%S%z").timestamp()
     assert abs(told - result.started_at_s) < 1800
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_function_may_have_modules_of_the_names_that_the_logger_and_the_clock_need(
+    engine: Engine, make_function: FunctionMaker, method: Any
+) -> None:
+    """A spawned interpreter imports logging, and on 2.7 ctypes, when asked for them: its own and not the function's."""
+    source = """
+        def handler(event, context):
+            left_ms = context.getRemainingTimeInMilliSeconds()
+            context.getLogger().info("written by the real one")
+            return [0 < left_ms <= 3000, context.getLogger() is context.getLogger()]
+    """
+    names = ("logging", "string", "ctypes", "traceback", "weakref", "atexit")
+    files = {f"{name}.py": "WHOSE = 'mine'\n" for name in names}
+    result = engine.invoke(make_function(source, files=files, start_method=method), None)
+
+    assert [True, True] == result.value, result.render()
+    assert " INFO written by the real one\n" in result.log
+
+
+def test_child_of_the_logger_is_one_and_the_same(invoke: Invoker) -> None:
+    """As in the tree: a level that was set on it stays."""
+    source = """
+        def handler(event, context):
+            logger = context.getLogger()
+            return [logger.getChild("a") is logger.getChild("a"), logger.getChild("a") is logger.getChild("b")]
+    """
+    assert [True, False] == invoke(source).value

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from engine import Engine, Function, InvalidFunctionError, Status, blank
-from engine.blank import Stock
+from engine.blank import Kind, Stock
 from engine.enforcement import Enforcement
 from engine.guard import limits_of
 from engine.launch import Zygote, ZygoteSpec
@@ -54,10 +54,10 @@ def spare_pids(engine: Engine) -> list[int]:
         return [each.process.pid for blanks in stock._blanks.values() for each in blanks]
 
 
-@pytest.fixture
-def spared(runtime: str) -> Iterator[Engine]:
+@pytest.fixture(params=["fork", "spawn"])
+def spared(runtime: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine with one spare instance of the runtime, ready."""
-    with Engine() as engine:
+    with Engine(start_method=request.param) as engine:
         engine.warm_up([runtime])
         assert 1 == len(spare_pids(engine))
         yield engine
@@ -78,7 +78,7 @@ def test_function_gets_the_spare_and_another_one_follows(spared: Engine, make_fu
 def test_spare_is_as_new_as_one_started_on_the_spot(spared: Engine, make_function: FunctionMaker) -> None:
     """Whatever a function can see of itself is the same, but for what is random."""
     function = make_function(STATE)
-    with Engine(spare_instances=0) as other:
+    with Engine(spare_instances=0, start_method=spared._starter._start_method) as other:
         fresh = other.invoke(function, None).value
         again = other.invoke(make_function(STATE), None).value
     spare = spared.invoke(function, None).value
@@ -108,15 +108,17 @@ def test_spare_keeps_the_limits_of_its_function(make_function: FunctionMaker, ru
 
 
 @pytest.mark.parametrize("limits", [limits_of(64, 16, 512), limits_of(512, 2048, 512), LIMITS])
-def test_group_of_a_spare_is_given_the_limits_of_its_function(limits: Any, runtime: str, engine: Engine) -> None:
+def test_group_of_a_spare_is_given_the_limits_of_its_function(
+    limits: Any, runtime: str, engine: Engine, tmp_path: Path
+) -> None:
     """Larger and smaller ones: the kernel's own files tell it."""
     enforcement = Enforcement("auto", "/")
-    zygotes, stock = Zygotes(), Stock(enforcement, 1, 4096)
+    zygotes, stock = Zygotes(), Stock(enforcement, str(tmp_path), 1, 4096)
     try:
         with zygotes.lease(ZygoteSpec(engine.runtimes.find(runtime))) as zygote:
-            stock.order(zygote, LIMITS)
+            stock.order(Kind(zygote, "fork"), LIMITS)
             stock.fill()
-            taken = stock.take(zygote, limits)
+            taken = stock.take(Kind(zygote, "fork"), limits)
             assert taken is not None
             group = taken.group
             if group is not None:
@@ -175,11 +177,11 @@ def test_engine_without_spares_starts_nothing_ahead(make_function: FunctionMaker
 
 
 def test_one_caller_waits_for_the_spare_that_is_on_its_way(
-    engine: Engine, runtime: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, runtime: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It is there sooner than another one could be; a second caller starts one of its own at once."""
     enforcement = Enforcement("sample", "/")
-    zygotes, stock = Zygotes(), Stock(enforcement, 1, 4096)
+    zygotes, stock = Zygotes(), Stock(enforcement, str(tmp_path), 1, 4096)
     begun, go = threading.Event(), threading.Event()
     start_blank = blank.start_blank
 
@@ -191,13 +193,13 @@ def test_one_caller_waits_for_the_spare_that_is_on_its_way(
     monkeypatch.setattr(blank, "start_blank", slow_start)
     try:
         with ThreadPoolExecutor() as executor, zygotes.lease(ZygoteSpec(engine.runtimes.find(runtime))) as zygote:
-            stock.order(zygote, LIMITS)
+            stock.order(Kind(zygote, "fork"), LIMITS)
             filled = executor.submit(stock.fill)
             assert begun.wait(PATIENCE_S)
-            waiting = executor.submit(stock.take, zygote, LIMITS)
+            waiting = executor.submit(stock.take, Kind(zygote, "fork"), LIMITS)
             while not stock._claimed:  # no more than the start of a thread
                 pass
-            second = stock.take(zygote, LIMITS)
+            second = stock.take(Kind(zygote, "fork"), LIMITS)
             go.set()
             taken = waiting.result(PATIENCE_S)
             filled.result(PATIENCE_S)
@@ -208,6 +210,23 @@ def test_one_caller_waits_for_the_spare_that_is_on_its_way(
         go.set()
         stock.close()
         zygotes.close()
+
+
+def test_variables_that_act_at_start_are_there_before_the_first_instruction(
+    spared: Engine, make_function: FunctionMaker
+) -> None:
+    """A spare was started without them, so their function gets an interpreter of its own."""
+    source = """
+        import os, sys
+
+        def handler(event, context):
+            return [os.getpid(), sys.flags.optimize]
+    """
+    ready = spare_pids(spared)
+    pid, optimize = spared.invoke(make_function(source, user_data={"PYTHONOPTIMIZE": "2"}), None).value
+
+    assert 2 == optimize
+    assert pid not in ready
 
 
 def test_start_method_of_a_function_comes_before_the_engines(engine: Engine, make_function: FunctionMaker) -> None:

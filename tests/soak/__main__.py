@@ -78,7 +78,7 @@ class Look:
 def main(invocations: int, runtime: str, seconds: float) -> None:
     """Invoke one function INVOCATIONS times on one warm instance."""
     click.echo(f"soak: {invocations} warm invocations on {runtime}, Python {sys.version.split()[0]}")
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder, Engine() as engine:
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, Engine(spare_instances=0) as engine:
         code = Path(folder) / "index.py"
         code.write_text(_SOURCE, encoding="utf-8")
         function = Function(code=code, handler="index.handler", runtime=runtime)
