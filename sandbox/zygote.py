@@ -52,7 +52,7 @@ _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this o
 def serve(here, control_fd, engine_pidfd, engine_pid, options):
     # type: (str, int, int, int, str) -> None
     """Obey the engine until it ends, then kill everything below and exit."""
-    from sandbox import kernel  # imports ctypes: not for an instance that was started by exec
+    from sandbox import kernel, shield  # import ctypes: not for an instance that was started by exec
 
     prepare_clock()
     prepare_logger()
@@ -62,7 +62,7 @@ def serve(here, control_fd, engine_pidfd, engine_pid, options):
     _heed_signals()
     _allow_descriptors()
     os.environ.clear()  # so that an instance has nothing to clear, and copies no page for it
-    zygote = _Zygote(here, control_fd, engine_pidfd, kernel)
+    zygote = _Zygote(here, control_fd, engine_pidfd, kernel, shield)
     # Else the engine ended before its pidfd could tell us.
     if os.getppid() == engine_pid and zygote.preload(**as_native(loads(options.encode("ascii")))):
         _settle()
@@ -99,10 +99,12 @@ def _settle():
 
 
 class _Zygote(object):
-    def __init__(self, here, control_fd, engine_pidfd, kernel):
-        # type: (str, int, int, Any) -> None
+    def __init__(self, here, control_fd, engine_pidfd, kernel, shield):
+        # type: (str, int, int, Any, Any) -> None
         self._here = here
         self._kernel = kernel
+        self._shield = shield
+        self._ruleset = shield.raise_shield()
         self._prepared = bootstrap.Prepared()
         self._control = socket.fromfd(control_fd, socket.AF_UNIX, socket.SOCK_STREAM)
         os.close(control_fd)
@@ -202,6 +204,8 @@ class _Zygote(object):
         self._kernel.die_with_parent(zygote_pid)
         os.setsid()
         self._kernel.adopt_orphans()
+        if self._ruleset is not None:
+            self._shield.enter(self._ruleset)
         request_fd, reply_fd, log_fd = descriptors
         stdio.give_output_to(log_fd)
         if command["method"] == "spawn":
@@ -240,7 +244,10 @@ class _Zygote(object):
                 break  # ECHILD: nobody is left
             if pid == 0:
                 break
-            if pid in self._instances:
+            if os.WIFSTOPPED(status):
+                # No end: it made us its tracer (ptrace(2), PTRACE_TRACEME), and would stay stopped for good.
+                os.kill(pid, signal.SIGKILL)
+            elif pid in self._instances:
                 self._instances.discard(pid)
                 ended.append((pid, status, usage))
         if ended:
