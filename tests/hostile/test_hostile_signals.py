@@ -58,9 +58,8 @@ ATTACKS = r"""
     def siginfo():
         return ctypes.create_string_buffer(struct.pack("iii", STOP, 0, -1), 128)
 
-    def iovec(size):
-        held = ctypes.create_string_buffer(size)
-        return ctypes.create_string_buffer(struct.pack("PN" if str is not bytes else "PL", ctypes.addressof(held), size))
+    def iovec(address):
+        return ctypes.create_string_buffer(struct.pack("PL", address, 8))
 
     def by_folder(pid):
         folder = os.open("/proc/%d" % pid, os.O_RDONLY)
@@ -101,8 +100,9 @@ ATTACKS = r"""
 
     def write_memory(pid):
         with open("/proc/self/maps") as maps:
-            address = int(maps.readline().partition("-")[0], 16)
-        checked(libc.process_vm_writev(pid, iovec(8), 1, ctypes.create_string_buffer(struct.pack("PL", address, 8)), 1, 0))
+            theirs = int(maps.readline().partition("-")[0], 16)
+        ours = ctypes.create_string_buffer(8)
+        checked(libc.process_vm_writev(pid, iovec(ctypes.addressof(ours)), 1, iovec(theirs), 1, 0))
 
     def open_descriptors(pid):
         # Every one that can be reached: a pipe that is opened like this is written to as by its owner.
@@ -255,9 +255,7 @@ def _scopes() -> None:
 
 @pytest.mark.usefixtures("_scopes")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_no_road_leads_out_of_an_instance(
-    engine: Engine, runtime: str, method: str, user: str, folder: Path
-) -> None:
+def test_no_road_leads_out_of_an_instance(engine: Engine, runtime: str, method: str, user: str, folder: Path) -> None:
     """Signals, traces, limits and priorities are refused by every call that has them, and change nothing."""
     told = told_by_host(HOST, user, folder, engine.runtimes.find(runtime), method)
     status, outcomes, error = told["result"]
