@@ -21,8 +21,8 @@ from contextlib import suppress
 from typing import Final
 
 from engine.clock import NS_PER_MS, NS_PER_S
-from engine.logring import LogRing, LogTail
-from engine.protocol import Decoder, Frame
+from engine.logring import EMPTY, LogRing, LogTail
+from engine.protocol import Decoder, Frame, result_in
 
 REPLY: Final = 1
 OUTPUT: Final = 2
@@ -55,16 +55,45 @@ class Channel:
         fds = [reply_fd, log_fd, pidfd]
         self._selectable = fds if max(fds) < _SELECT_FDS else []
         self._decoder = Decoder()
-        self._unsent = memoryview(b"")
+        self._unsent: bytes | memoryview = b""
         self._available = bytearray(4)
         self.log = LogRing(log_bytes)
 
+    def exchange(self, request: bytes, token: str, timeout_ns: int) -> Frame | None:
+        """Send *request*, wait once, and read once: what nearly every warm invocation comes down to.
+
+        Flat, because the engine's code is cold whenever the child has run: what is not run costs nothing.
+
+        Returns:
+            The reply with *token*; None when it is not there yet, and wait() and receive() have to go on.
+
+        Raises:
+            ProtocolError: Something came that is no frame.
+        """
+        self.send(request)
+        if self._unsent:
+            return None
+        ready = self._poll.poll(timeout_ns // NS_PER_MS)
+        if not ready or ready[0][0] != self._reply_fd:  # in the order of registration: the reply comes first
+            return None
+        data = os.read(self._reply_fd, _READ_BYTES)
+        payload = result_in(data, token)
+        if payload is not None:
+            return Frame("result", token, payload)
+        if not data:
+            self._ignore(self._reply_fd)
+        for frame in self._decoder.feed(data):
+            if frame.token == token:
+                return frame
+        return None
+
     def send(self, data: bytes) -> None:
         """Write *data*, now as far as it fits, the rest while wait() is called; in the order it was sent."""
-        # A pipe holds 64 KiB, and the settings of a new instance may be longer: the request behind them must wait.
-        self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
         # What came before a request is no part of its reply: half a frame behind the last one would swallow this one.
-        self._decoder.forget()
+        if self._decoder.held_bytes:
+            self._decoder.forget()
+        # A pipe holds 64 KiB, and the settings of a new instance may be longer: the request behind them must wait.
+        self._unsent = memoryview(bytes(self._unsent) + data) if self._unsent else data
         self._write()
         if self._unsent:
             # 64 KiB at a time is a hundred switches between two processes for 6 MiB.
@@ -72,14 +101,17 @@ class Channel:
                 fcntl.fcntl(self._request_fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
             self._poll.register(self._request_fd, select.POLLOUT)
 
+    def is_quiet(self) -> bool:
+        """Whether nothing at all has happened: wait(0) tells what it is."""
+        return not self._poll.poll(0)
+
     def wait(self, timeout_ns: int) -> int:
         """Wait for something to happen, at most *timeout_ns*; return REPLY, OUTPUT, EXIT and WRITABLE as flags."""
-        whole_ms, rest_ns = divmod(max(0, timeout_ns), NS_PER_MS)
-        if whole_ms == 0 and rest_ns:
+        if 0 < timeout_ns < NS_PER_MS:
             # poll() counts in milliseconds and rounds up; select() takes the last part of one exactly.
-            select.select(self._selectable, (), (), rest_ns / NS_PER_S)
+            select.select(self._selectable, (), (), timeout_ns / NS_PER_S)
         ready = 0
-        for fd, _ in self._poll.poll(whole_ms):
+        for fd, _ in self._poll.poll(timeout_ns // NS_PER_MS if timeout_ns > 0 else 0):
             ready |= self._flags[fd]
         if ready & WRITABLE:
             self._write()
@@ -103,9 +135,9 @@ class Channel:
             if not data:
                 self._ignore(self._reply_fd)
                 break
-            frames += self._decoder.feed(data)
             if len(data) < _READ_BYTES:
-                break
+                return frames + self._decoder.feed(data) if frames else self._decoder.feed(data)
+            frames += self._decoder.feed(data)
         return frames
 
     def read_output(self) -> None:
@@ -137,6 +169,13 @@ class Channel:
         self.read_pending_output()
         self.log.clear()
 
+    def take_pending_log(self) -> LogTail:
+        """Return the newest output up to now, and start over. One system call where nothing was written."""
+        if self.log.is_empty and not self._pending_output_bytes():
+            return EMPTY
+        self.read_pending_output()
+        return self.log.take()
+
     def take_log(self) -> LogTail:
         """Return the newest output since the last take, and start over."""
         return self.log.take()
@@ -153,8 +192,12 @@ class Channel:
 
     def _write(self) -> None:
         try:
-            while self._unsent:
-                self._unsent = self._unsent[os.write(self._request_fd, self._unsent) :]
+            while True:
+                written = os.write(self._request_fd, self._unsent)
+                if written == len(self._unsent):
+                    self._unsent = b""
+                    return
+                self._unsent = memoryview(self._unsent)[written:]
         except BlockingIOError:
             pass
 

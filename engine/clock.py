@@ -25,4 +25,4 @@ def ns_from_seconds(seconds: float) -> int:
 
 def ms_from_ns(duration_ns: int) -> float:
     """Return milliseconds with three decimals, as the platform prints them."""
-    return round(duration_ns / NS_PER_MS, 3)
+    return (duration_ns + NS_PER_US // 2) // NS_PER_US / (NS_PER_MS // NS_PER_US)

@@ -17,7 +17,7 @@ from engine.blank import Blank
 from engine.channel import EXIT, REPLY
 from engine.clock import monotonic_ns
 from engine.enforcement import describe
-from engine.errors import EngineError
+from engine.errors import EngineError, ProtocolError
 from engine.guard import Guard
 from engine.launch import ExitReport
 from engine.lifecycle import Event, State, next_state
@@ -25,7 +25,7 @@ from engine.logring import LogTail
 from engine.memory import BYTES_PER_MB
 from engine.model import Credentials, Function
 from engine.staging import StagedFunction
-from engine.supervisor import watch
+from engine.supervisor import judged, watch
 from engine.timeline import Timeline
 from engine.verdict import Ended, Verdict
 
@@ -86,7 +86,20 @@ class Instance:
     def invoke(self, request_id: str, event: bytes, timeout_ns: int, timeline: Timeline | None = None) -> Verdict:
         """Run the handler once with the JSON text *event*, and draw its memory into *timeline*."""
         self.state = next_state(self.state, Event.INVOKE)
-        verdict = self._call("invoke", request_id, timeout_ns, event, timeline)
+        guard, channel = self._guard, self._channel
+        token = os.urandom(_TOKEN_BYTES).hex()
+        guard.start(monotonic_ns(), timeline)
+        started_ns = monotonic_ns()
+        deadline_ns = started_ns + timeout_ns
+        request = protocol.encode_call(token, deadline_ns, request_id, event)
+        try:
+            frame = channel.exchange(request, token, min(timeout_ns, guard.next_interval_ns()))
+        except ProtocolError as error:
+            return judged(guard, Ended.BROKE_PROTOCOL, monotonic_ns() - started_ns, None, str(error))
+        if frame is None:
+            verdict = watch(channel, guard, token=token, started_ns=started_ns, deadline_ns=deadline_ns)
+        else:
+            verdict = judged(guard, Ended.REPLIED, monotonic_ns() - started_ns, frame)
         if verdict.ended is Ended.REPLIED:
             self.state = next_state(self.state, Event.REPLY)
         return verdict
@@ -96,11 +109,11 @@ class Instance:
 
         One that has something to say while nobody asked it has broken the protocol, and is of no more use.
         """
-        ready = self._channel.wait(0)
-        if ready & (EXIT | REPLY):
+        if self._channel.is_quiet():
+            return True
+        if self._channel.wait(0) & (EXIT | REPLY):
             return False
-        if ready:
-            self._channel.discard_output()
+        self._channel.discard_output()
         return True
 
     @property
@@ -114,8 +127,7 @@ class Instance:
 
     def take_log(self) -> LogTail:
         """Return the newest output up to now, and start over."""
-        self._channel.read_pending_output()
-        return self._channel.take_log()
+        return self._channel.take_pending_log()
 
     def doom(self) -> None:
         """Send SIGKILL to it and to what it started; its own thread finds it dead. For any thread."""
@@ -148,15 +160,13 @@ class Instance:
         """Give the descriptors and the group of a reaped instance back, and remove its temporary files."""
         self._blank.forget()
 
-    def _call(
-        self, phase: str, request_id: str, timeout_ns: int, payload: bytes = b"", timeline: Timeline | None = None
-    ) -> Verdict:
+    def _call(self, phase: str, request_id: str, timeout_ns: int) -> Verdict:
         token = os.urandom(_TOKEN_BYTES).hex()
-        self._guard.start(monotonic_ns(), timeline)
+        self._guard.start(monotonic_ns())
         started_ns = monotonic_ns()
         deadline_ns = started_ns + timeout_ns
         header = {"type": phase, "token": token, "request_id": request_id, "deadline_ns": deadline_ns}
-        self._channel.send(protocol.encode(header, payload))
+        self._channel.send(protocol.encode(header))
         return watch(self._channel, self._guard, token=token, started_ns=started_ns, deadline_ns=deadline_ns)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any, Final
 
 from engine.billing import billed_duration_ms
 from engine.clock import ms_from_ns, ns_from_seconds
 from engine.instance import Instance
 from engine.memory import BYTES_PER_MB
 from engine.model import Status, Summary
-from engine.outcome import INITIALIZE, INVOKE, LOAD, Failure, Phase
+from engine.outcome import INITIALIZE, INVOKE, LOAD, Failure, Phase, returned_value
 from engine.result import Result
 from engine.timeline import Timeline
 from engine.verdict import Ended, Verdict
+
+_new: Final = object.__new__
+_set: Final = object.__setattr__
 
 
 class Invocation:
@@ -54,10 +58,60 @@ class Invocation:
         if failure is None:
             self._started_at_s = time.time()
             timeout_ns = ns_from_seconds(function.timeout_s)
-            self._invoke = instance.invoke(self.request_id, event, timeout_ns, self._timeline)
-            failure = self._judge(INVOKE, self._invoke, function.timeout_s)
+            self._invoke = verdict = instance.invoke(self.request_id, event, timeout_ns, self._timeline)
+            if not self.is_cold:
+                returned = returned_value(verdict)
+                if returned is not None:
+                    self.survived = True
+                    return self._success(verdict, returned[0])
+            failure = self._judge(INVOKE, verdict, function.timeout_s)
         self.survived = failure is None or failure.instance_survives
         return self._result(failure)
+
+    def _success(self, verdict: Verdict, value: Any) -> Result:
+        """Return what _result() does for a warm start that ended well, with a *value* that is decoded already.
+
+        Two dictionaries, not two calls with 21 arguments: those are a fifth of what the engine does when it is warm.
+        """
+        instance = self.instance
+        log = instance.take_log()
+        duration_ns = verdict.duration_ns
+        summary: Summary = _new(Summary)
+        _set(
+            summary,
+            "__dict__",
+            {
+                "request_id": self.request_id,
+                "memory_size_mb": instance.function.memory_mb,
+                "duration_ms": ms_from_ns(duration_ns),
+                "memory_used_mb": verdict.peak_bytes / BYTES_PER_MB,
+                "billed_duration_ms": billed_duration_ms(duration_ns, granularity_ms=self._billing_step_ms),
+                "load_duration_ms": None,
+                "initializer_duration_ms": None,
+                "initializer_billed_duration_ms": None,
+            },
+        )
+        result: Result = _new(Result)
+        _set(
+            result,
+            "__dict__",
+            {
+                "status": Status.SUCCESS,
+                "summary": summary,
+                "error": None,
+                "error_code": 0,
+                "log": log.text,
+                "log_dropped_bytes": log.dropped_bytes,
+                "cold_start": False,
+                "memory_enforcement": instance.memory_enforcement,
+                "version": instance.function.version,
+                "timeline": self._timeline.points() if self._timeline is not None else None,
+                "started_at_s": self._started_at_s,
+                "body_bytes": verdict.frame.payload if verdict.frame is not None else None,
+                "value": value,  # where cached_property keeps it
+            },
+        )
+        return result
 
     def _start(self) -> Failure | None:
         """Load, and initialize where there is an initializer; return the failure that ends the invocation here."""

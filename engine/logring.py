@@ -16,7 +16,7 @@ class LogTail(NamedTuple):
     dropped_bytes: int
 
 
-_EMPTY: Final = LogTail("", 0)
+EMPTY: Final = LogTail("", 0)
 
 
 class LogRing:
@@ -38,13 +38,18 @@ class LogRing:
         if len(self._kept) > 2 * self._capacity_bytes:
             del self._kept[: len(self._kept) - self._capacity_bytes]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was fed since the last take."""
+        return not self._fed_bytes
+
     def take(self) -> LogTail:
         """Return what is kept and start over.
 
         A character that the cut went through is dropped as a whole; bytes that are not UTF-8 become U+FFFD.
         """
         if not self._fed_bytes:
-            return _EMPTY
+            return EMPTY
         tail = bytes(self._kept[max(0, len(self._kept) - self._capacity_bytes) :])
         if len(tail) < self._fed_bytes:
             tail = tail[_start_of_character(tail) :]

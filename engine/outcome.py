@@ -22,7 +22,7 @@ _LIMITS: Final = {
     Ended.TOO_MANY_PROCESSES: (Status.EXITED, "runtime process is exited, killed for too many processes and threads"),
 }
 CHECKED_BODY_BYTES: Final = 64 * 1024
-"""Decoding twice what is smaller is not worth a place to keep it."""
+"""What is smaller is decoded at once, to see whether it is JSON."""
 
 _ERROR_KEYS: Final = ("errorMessage", "errorType", "stackTrace")
 
@@ -81,6 +81,22 @@ class Phase:
         status = statuses[frame.type]
         code = RESULT_TOO_LARGE_CODE if frame.type == "too_large" else ERROR_CODES[status]
         return Failure(status, code, error, instance_survives=self is INVOKE)
+
+
+def returned_value(verdict: Verdict) -> tuple[Any] | None:
+    """Return the value that a handler returned, decoded; None when INVOKE.failure() has to tell what happened.
+
+    A check and a value in one, for what nearly every invocation is: a small return value of a warm instance.
+    """
+    frame = verdict.frame
+    if frame is None or frame.type != INVOKE.success or len(frame.payload) > CHECKED_BODY_BYTES:
+        return None
+    if verdict.ended is not Ended.REPLIED:
+        return None
+    try:
+        return (decode(frame.payload),)
+    except ValueError:
+        return None
 
 
 LOAD: Final = Phase("done", Status.LOAD_ERROR, Status.LOAD_TIMEOUT, "load function timed out after ")

@@ -30,7 +30,10 @@ class Pool:
         self._idle: deque[Instance] = deque()
         self._busy: set[Instance] = set()
         self._starting = 0
-        self._changed = threading.Condition()
+        # Taken as the lock that it is wherever nobody waits: a Condition is Python code around it.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
         self._closed = False
         self._retired = False
         self._used_at_ns = monotonic_ns()
@@ -44,7 +47,7 @@ class Pool:
             EngineClosedError: The pool was closed, perhaps while waiting.
             PoolRetiredError: The pool was retired; a new one takes its place.
         """
-        with self._changed:
+        with self._lock:
             while True:
                 if self._closed:
                     raise EngineClosedError("the engine is closed")
@@ -57,7 +60,11 @@ class Pool:
                 if len(self._busy) + self._starting < self._max_instances:
                     self._starting += 1
                     return None
-                self._changed.wait()
+                self._waiting += 1
+                try:
+                    self._changed.wait()
+                finally:
+                    self._waiting -= 1
 
     def added(self, instance: Instance) -> None:
         """Count the instance that was started after acquire() gave None: its caller uses it now."""
@@ -75,13 +82,14 @@ class Pool:
 
     def release(self, instance: Instance) -> bool:
         """Take a healthy instance back; False when it is not wanted any more, and the caller has to kill it."""
-        with self._changed:
+        with self._lock:
             if self._closed or instance.staged is not self.staged:
                 return False
             self._busy.discard(instance)
             instance.idle_since_ns = monotonic_ns()
             self._idle.append(instance)
-            self._changed.notify()
+            if self._waiting:
+                self._changed.notify()
             return True
 
     def remove(self, instance: Instance) -> None:

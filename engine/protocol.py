@@ -1,7 +1,8 @@
 """Frames, without I/O: bytes in, frames out, and the sizes that are believed.
 
-A frame is two big-endian 32-bit lengths, a small JSON header, and the payload's JSON bytes as they are. The
-payload is never JSON inside JSON, and this module never looks into it.
+A frame is two big-endian 32-bit lengths, a small header, and the payload's JSON bytes as they are. The payload is
+never JSON inside JSON, and this module never looks into it. A header is a JSON object, but for the one that goes
+with every invocation (``encode_call``), which the child reads without a JSON parser.
 
 What comes from a child is not trusted. Lengths are checked before memory is given for them; a header must be a
 JSON object with a ``type`` and a ``token``. Whose token it is, and whether the frame was due, is for the reader.
@@ -11,8 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -22,6 +22,14 @@ from engine.model import MAX_PAYLOAD_BYTES
 _LENGTHS: Final = struct.Struct(">II")
 PREFIX_BYTES: Final = _LENGTHS.size
 
+_CALL: Final = struct.Struct(">IIc16sq")
+"""The lengths of a frame, and the header of an invocation: a kind, the token, a time; behind it the request id."""
+
+_CALL_BYTES: Final = _CALL.size - PREFIX_BYTES
+
+_RESULT_HEAD: Final = b'{"type":"result","token":"%b"}'
+_RESULT_BYTES: Final = PREFIX_BYTES + len(_RESULT_HEAD % bytes(16))
+
 MAX_HEADER_BYTES: Final = 4096
 """A child's header holds a type and a token; this leaves room to spare."""
 
@@ -29,8 +37,7 @@ MAX_REPLY_PAYLOAD_BYTES: Final = 6 * MAX_PAYLOAD_BYTES + 2
 """The limit of 6 MiB counts a returned string as UTF-8; its JSON has at most six bytes for one, and two quotes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame as it came: its header's two words, and its payload."""
 
     type: str
@@ -42,6 +49,32 @@ def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """Return the frame of *header* and *payload*."""
     head = orjson.dumps(header)
     return _LENGTHS.pack(len(head), len(payload)) + head + payload
+
+
+def encode_call(token: str, deadline_ns: int, request_id: str, event: bytes) -> bytes:
+    """Return the frame that has the handler called with the JSON text *event*.
+
+    Args:
+        token: 16 characters of ASCII that the reply must carry.
+        deadline_ns: When time is up, on the monotonic clock.
+        request_id: What the context tells of.
+        event: JSON text.
+    """
+    name = request_id.encode()
+    lengths = _CALL_BYTES + len(name), len(event)
+    return b"".join((_CALL.pack(*lengths, b"I", token.encode(), deadline_ns), name, event))
+
+
+def result_in(data: bytes, token: str) -> bytes | None:
+    """Return the payload when *data* is the frame of a result with *token*, byte for byte as the sandbox writes it.
+
+    None for everything else, legal or not: a Decoder tells.
+    """
+    payload_bytes = len(data) - _RESULT_BYTES
+    if payload_bytes < 0 or payload_bytes > MAX_REPLY_PAYLOAD_BYTES:
+        return None
+    head = _LENGTHS.pack(_RESULT_BYTES - PREFIX_BYTES, payload_bytes) + _RESULT_HEAD % token.encode()
+    return data[_RESULT_BYTES:] if data.startswith(head) else None
 
 
 class Decoder:
@@ -71,6 +104,10 @@ class Decoder:
             ProtocolError: The bytes are no legal frame.
         """
         buffer = self._buffer
+        if not buffer:
+            frame = self._whole(data)
+            if frame is not None:
+                return [frame]
         buffer += data
         frames: list[Frame] = []
         start = 0
@@ -85,6 +122,18 @@ class Decoder:
             start = end
         del buffer[:start]  # once, and not after each frame: a pipe holds two thousand of the smallest ones
         return frames
+
+    def _whole(self, data: bytes) -> Frame | None:
+        """Return the frame that *data* is, without a copy of it: what nearly every read gives. None: not one frame."""
+        if len(data) < PREFIX_BYTES:
+            return None
+        header_bytes, payload_bytes = _LENGTHS.unpack_from(data)
+        payload = PREFIX_BYTES + header_bytes
+        if payload + payload_bytes != len(data) or not 0 < header_bytes <= MAX_HEADER_BYTES:
+            return None
+        if payload_bytes > self._max_payload_bytes:
+            return None
+        return _frame(data[PREFIX_BYTES:payload], data[payload:])
 
     def _checked_lengths(self, start: int) -> tuple[int, int]:
         header_bytes, payload_bytes = _LENGTHS.unpack_from(self._buffer, start)

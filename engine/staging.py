@@ -44,7 +44,11 @@ class StagedFunction:
 
         Watched are the handler's and the initializer's file of a folder, a single .py file, and every archive.
         """
-        return all(_state_of(path) == state for path, state in self.fingerprint)
+        # Not all(): its generator costs as much as the stat itself.
+        for path, state in self.fingerprint:  # noqa: SIM110
+            if _state_of(path) != state:
+                return False
+        return True
 
 
 class Staging:

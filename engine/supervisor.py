@@ -74,8 +74,13 @@ def watch(
         detail = ""
     except ProtocolError as error:
         ended, ended_ns, frame, detail = Ended.BROKE_PROTOCOL, clock(), None, str(error)
-    judged, peak_bytes = guard.judge(ended)
-    return Verdict(judged, ended_ns - started_ns, peak_bytes, frame if judged is ended else None, detail)
+    return judged(guard, ended, ended_ns - started_ns, frame, detail)
+
+
+def judged(guard: Watched, ended: Ended, duration_ns: int, frame: Frame | None, detail: str = "") -> Verdict:
+    """Return the verdict on a wait that *ended* so: memory has the last word."""
+    finally_ended, peak_bytes = guard.judge(ended)
+    return Verdict(finally_ended, duration_ns, peak_bytes, frame if finally_ended is ended else None, detail)
 
 
 def _wait(

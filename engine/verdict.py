@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.protocol import Frame
 
@@ -19,9 +19,10 @@ class Ended(enum.Enum):
     TOO_MANY_PROCESSES = "too_many_processes"
     BROKE_PROTOCOL = "broke_protocol"
 
+    __hash__ = object.__hash__  # at C speed, as in engine.lifecycle
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+
+class Verdict(NamedTuple):
     """How a wait ended, when, and with which peak.
 
     Attributes:

@@ -22,10 +22,10 @@ import time
 import types
 
 from sandbox import confine, failures, results, stdio
-from sandbox.compat import as_native, forget_exception, hold_builtins, to_text
+from sandbox.compat import PY2, as_native, forget_exception, hold_builtins, to_text
 from sandbox.context import Context, FunctionSettings
 from sandbox.loader import Loader, LoadError, module_name
-from sandbox.wire import FrameReader, loads, write_frame
+from sandbox.wire import CALL, CALL_KIND, FrameReader, loads, write_reply
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
@@ -71,7 +71,7 @@ def run(request_fd, reply_fd, prepared, rehearse=None, _sleep=time.sleep):
         frame = reader.read()
         if frame is None:
             os._exit(0)
-        settings = as_native(frame[0])
+        settings = as_native(loads(frame[0]))
         confine.apply_limits(settings["limits"])
         _move_in(settings)
         instance = Instance(settings, reader, reply_fd, prepared.streams)
@@ -178,31 +178,35 @@ class Instance(object):
                 frame = read()
                 if frame is None:
                     break
-                header, payload = frame
-                if header["type"] == "invoke":
-                    self._invoke(header, payload)
+                if frame[0][:1] == CALL_KIND:
+                    self._invoke(*frame)
                 else:
+                    header = loads(frame[0])
                     self._answer(header, phases[header["type"]])
-                del frame, header, payload  # a 6 MiB event must not live on in an idle instance
+                del frame  # a 6 MiB event must not live on in an idle instance
         except BaseException:  # noqa: BLE001  # ours, or a closed reply pipe: say so in the log
             failures.print_to_log(self._streams[1], [])
             _exit(_EX_SOFTWARE)
         _exit(0)
 
-    def rehearse(self, header, payload):
-        # type: (dict[str, Any], bytes) -> None
+    def rehearse(self, header, call, payload):
+        # type: (dict[str, Any], bytes, bytes) -> None
         """Go the way of a first request once."""
         try:
             self._load(header)
         except LoadError:
             return
-        self._invoke(header, payload)
+        self._invoke(call, payload)
 
-    def _invoke(self, header, payload, _loads=loads, _encode=results.encode, _context=Context, _native=as_native):
-        # type: (dict[str, Any], bytes, Any, Any, Any, Any) -> None
-        settings, token = self._settings, header["token"]
-        settings.request_id = request_id = _native(header["request_id"])
-        context = _context(settings, request_id, header["deadline_ns"])
+    def _invoke(self, header, payload, _unpack=CALL.unpack_from, _loads=loads, _encode=results.encode):
+        # type: (bytes, bytes, Any, Any, Any) -> None
+        settings = self._settings
+        _, token, deadline_ns = _unpack(header)
+        request_id = header[CALL.size :]  # type: Any
+        if not PY2:
+            token, request_id = token.decode("ascii"), request_id.decode("utf-8")
+        settings.request_id = request_id
+        context = Context(settings, request_id, deadline_ns)
         kind, body = "result", b""
         try:
             body = _encode(self._handler(_loads(payload), context))
@@ -257,8 +261,8 @@ class Instance(object):
         failures.print_to_log(self._streams[1], self._roots)
         return results.encode(failure.to_dict(prefix))
 
-    def _reply(self, kind, token, body, _write_frame=write_frame, _getpid=os.getpid, _exit=os._exit):
-        # type: (str, Any, bytes, Any, Any, Any) -> None
+    def _reply(self, kind, token, body, _write_reply=write_reply, _getpid=os.getpid, _exit=os._exit):
+        # type: (str, str, bytes, Any, Any, Any) -> None
         if _getpid() != self._pid:
             _exit(0)  # a copy that the function forked and forgot to end: it answers nobody, and serves nobody
-        _write_frame(self._reply_fd, {"type": kind, "token": token}, body)
+        _write_reply(self._reply_fd, kind, token, body)

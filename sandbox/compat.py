@@ -77,7 +77,15 @@ def read_some(fd, size, _read=os.read, _eintr=errno.EINTR):
 def write_all(fd, data, _write=os.write, _eintr=errno.EINTR):
     # type: (int, bytes, Any, int) -> None
     """Write every byte of *data*, however often the pipe is full or a signal arrives."""
-    view = memoryview(data)
+    try:
+        written = _write(fd, data)
+    except OSError as error:
+        if error.errno != _eintr:
+            raise
+        written = 0
+    if written == len(data):
+        return  # nearly always
+    view = memoryview(data)[written:]
     while view:
         try:
             view = view[_write(fd, view) :]

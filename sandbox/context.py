@@ -45,7 +45,7 @@ class Context(object):
         self.__settings = settings
         self.__request_id = request_id
         self.__deadline_ns = deadline_ns
-        self.__warned = set()  # type: set[str]
+        self.__warned = ()  # type: tuple[str, ...]
 
     def getRequestID(self):
         # type: () -> str
@@ -148,5 +148,5 @@ class Context(object):
     def __warn_deprecated(self, name, successor):
         # type: (str, str) -> None
         if name not in self.__warned:
-            self.__warned.add(name)
+            self.__warned += (name,)
             self.getLogger().warning("%s() is deprecated and no longer maintained; use %s()", name, successor)

@@ -9,7 +9,7 @@ import os
 import sys
 
 from sandbox.bootstrap import Instance
-from sandbox.wire import FrameReader
+from sandbox.wire import CALL, CALL_KIND, FrameReader
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
@@ -18,7 +18,8 @@ if MYPY:
     from sandbox.bootstrap import Prepared
 
 _VARIABLE = "FGENGINE_REHEARSAL"
-_HEADER = {"type": "load", "token": "0" * 16, "request_id": "0" * 36, "deadline_ns": 1 << 62}
+_LOAD = {"type": "load", "token": "0" * 16, "request_id": "0" * 36, "deadline_ns": 1 << 62}
+_CALL = CALL.pack(CALL_KIND, b"0" * 16, 1 << 62) + b"0" * 36
 _SETTINGS = {
     "handler": "rehearsed.handler",
     "initializer": None,
@@ -45,7 +46,7 @@ def rehearse(prepared):
     try:
         nobody = FrameReader(-1)
         instance = Instance(dict(_SETTINGS, code_root=here), nobody, reply_fd, prepared.streams)
-        instance.rehearse(_HEADER, b'{"a": [1, 0.5, "b", null]}')
+        instance.rehearse(_LOAD, _CALL, b'{"a": [1, 0.5, "b", null]}')
         os.environ[_VARIABLE] = ""
         del os.environ[_VARIABLE]
     finally:

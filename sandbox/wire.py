@@ -1,10 +1,13 @@
 """Frames and JSON, the child's end of the wire.
 
-A frame is two big-endian 32-bit lengths, a JSON header and the payload's JSON bytes as they are::
+A frame is two big-endian 32-bit lengths, a header and the payload's JSON bytes as they are::
 
     +----------------+-----------------+-----------------+------------------+
-    | header length  | payload length  | header (JSON)   | payload (JSON)   |
+    | header length  | payload length  | header          | payload (JSON)   |
     +----------------+-----------------+-----------------+------------------+
+
+A header is a JSON object, but for the one that comes with every invocation (``CALL``): there a JSON parser would
+take a tenth of the time that the whole invocation does. A reply's header is JSON that needs no encoder.
 
 JSON comes from the C scanner and encoder of ``_json`` alone where they exist: ``import json`` is half of a
 bare cold start because of its ``re``, and a function that patches the ``json`` module patches its own copy.
@@ -21,6 +24,10 @@ if MYPY:
     from typing import Any
 
 LENGTHS = struct.Struct(">II")
+CALL = struct.Struct(">c16sq")
+"""The header of an invocation: a kind, the token, a time in nanoseconds; behind it the request id in UTF-8."""
+CALL_KIND = b"I"
+"""Its time is the deadline on the monotonic clock. No JSON object begins like this."""
 _LENGTHS_BYTES = 8
 _READ_BYTES = 65536  # one pipe full
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; the fcntl module has it from 3.10 on
@@ -92,8 +99,8 @@ class FrameReader(object):
         self._fd = fd
         self._buffer = b""
 
-    def read(self, _unpack=LENGTHS.unpack_from, _loads=loads, _read=read_some):
-        # type: (Any, Any, Any) -> tuple[dict[str, Any], bytes] | None
+    def read(self, _unpack=LENGTHS.unpack_from, _read=read_some):
+        # type: (Any, Any) -> tuple[bytes, bytes] | None
         """The next frame as (header, payload), or None at the end of the stream."""
         buffer = self._buffer
         while len(buffer) < _LENGTHS_BYTES:
@@ -115,7 +122,7 @@ class FrameReader(object):
                 missing -= len(data)
             buffer = b"".join(pieces)
         self._buffer = buffer[end:]
-        return _loads(buffer[_LENGTHS_BYTES:start]), buffer[start:end]
+        return buffer[_LENGTHS_BYTES:start], buffer[start:end]
 
 
 def _enlarge_pipe(fd, _fcntl=fcntl.fcntl):
@@ -127,10 +134,20 @@ def _enlarge_pipe(fd, _fcntl=fcntl.fcntl):
         pass  # EPERM: the pipes of this user have all the memory that they may have
 
 
-def write_frame(fd, header, payload=b"", _pack=LENGTHS.pack, _dumps=dumps, _write=write_all):
-    # type: (int, dict[str, Any], bytes, Any, Any, Any) -> None
+def write_frame(fd, header, payload=b"", _dumps=dumps):
+    # type: (int, dict[str, Any], bytes, Any) -> None
     """Write one frame; *payload* is JSON already."""
-    head = _dumps(header).encode("ascii")
+    _write_frame(fd, _dumps(header).encode("ascii"), payload)
+
+
+def write_reply(fd, kind, token, payload):
+    # type: (int, str, str, bytes) -> None
+    """Write the frame of a reply. *kind* and *token* are plain words: their JSON needs no encoder."""
+    _write_frame(fd, ('{"type":"%s","token":"%s"}' % (kind, token)).encode("ascii"), payload)
+
+
+def _write_frame(fd, head, payload, _pack=LENGTHS.pack, _write=write_all):
+    # type: (int, bytes, bytes, Any, Any) -> None
     if len(payload) > _READ_BYTES:
         _enlarge_pipe(fd)
     _write(fd, _pack(len(head), len(payload)) + head + payload)

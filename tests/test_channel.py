@@ -232,6 +232,106 @@ def test_end_of_the_log_pipe_is_told_once(pipes: Pipes) -> None:
     assert ("last words", 0) == pipes.channel.take_log()
 
 
+TOKEN = "0123456789abcdef"
+
+
+def exchanged(pipes: Pipes, *frames: Frame) -> Frame | None:
+    """What exchange() gives when these are there as soon as it looks."""
+    for frame in frames:
+        pipes.reply_with(frame)
+    given = pipes.channel.exchange(b"request", TOKEN, PATIENCE_NS)
+    assert b"request" == os.read(pipes.request, 100)
+    return given
+
+
+@pytest.mark.parametrize("kind", ["result", "error", "invalid"])
+def test_exchange_gives_the_reply(pipes: Pipes, kind: str) -> None:
+    """Sent, waited and read in one; failures of the function come the same way."""
+    assert Frame(kind, TOKEN, b"[1]") == exchanged(pipes, Frame(kind, TOKEN, b"[1]"))
+
+
+def test_exchange_drops_frames_with_other_tokens(pipes: Pipes) -> None:
+    """A late or a forged reply before the true one changes nothing."""
+    reply = Frame("result", TOKEN, b"true")
+
+    assert reply == exchanged(pipes, Frame("result", "f" * 16, b"forged"), reply)
+
+
+def test_reply_wins_over_everything_that_is_noticed_with_it(pipes: Pipes) -> None:
+    """Output and the end of the process at the same moment: the reply all the same, and the output is kept."""
+    os.write(pipes.log, b"last words")
+    pipes.end("life")
+
+    assert Frame("result", TOKEN, b"1") == exchanged(pipes, Frame("result", TOKEN, b"1"))
+    assert ("last words", 0) == pipes.channel.take_pending_log()
+    assert EXIT == pipes.channel.wait(0)
+
+
+@pytest.mark.parametrize("end", ["log", "life"])
+def test_exchange_leaves_everything_but_the_reply_to_who_waits(pipes: Pipes, end: str) -> None:
+    """Output, an exit, or time: it gives nothing, and takes nothing."""
+    os.write(getattr(pipes, end), b"x")
+
+    assert exchanged(pipes) is None
+    assert {"log": OUTPUT, "life": EXIT}[end] == pipes.channel.wait(0)
+
+
+def test_exchange_waits_no_longer_than_asked(pipes: Pipes) -> None:
+    """The deadline, or the next look at the memory."""
+    assert pipes.channel.exchange(b"request", TOKEN, 0) is None
+
+
+def test_exchange_of_a_reply_in_pieces_goes_on_with_receive(pipes: Pipes) -> None:
+    """What was read of it already is not lost."""
+    data = protocol.encode({"type": "result", "token": TOKEN}, b"[1]")
+    os.write(pipes.reply, data[:-1])
+
+    assert pipes.channel.exchange(b"request", TOKEN, PATIENCE_NS) is None
+    os.write(pipes.reply, data[-1:])
+    assert [Frame("result", TOKEN, b"[1]")] == pipes.channel.receive()
+
+
+def test_exchange_of_nonsense_is_a_protocol_error(pipes: Pipes) -> None:
+    """As from receive()."""
+    os.write(pipes.reply, b"hello, world\n")
+
+    with pytest.raises(ProtocolError):
+        pipes.channel.exchange(b"request", TOKEN, PATIENCE_NS)
+
+
+def test_exchange_with_a_closed_reply_pipe_is_no_reply(pipes: Pipes) -> None:
+    """It is told by nothing; the exit or the deadline comes."""
+    pipes.end("reply")
+
+    assert pipes.channel.exchange(b"request", TOKEN, PATIENCE_NS) is None
+    assert 0 == pipes.channel.wait(0)
+
+
+def test_large_request_is_sent_on_while_it_is_waited(pipes: Pipes) -> None:
+    """What does not fit into the pipe is left to wait()."""
+    data = os.urandom(3 * PIPE_BYTES)
+
+    assert pipes.channel.exchange(data, TOKEN, PATIENCE_NS) is None
+    assert data == received_by(pipes, len(data))
+
+
+def test_pending_log_of_silence_is_empty(pipes: Pipes) -> None:
+    """And what came is taken, read before or not."""
+    assert ("", 0) == pipes.channel.take_pending_log()
+    os.write(pipes.log, b"read ")
+    pipes.channel.read_output()
+    assert ("read ", 0) == pipes.channel.take_pending_log()
+    os.write(pipes.log, b"unread")
+    assert ("unread", 0) == pipes.channel.take_pending_log()
+
+
+def test_quiet_is_when_nothing_happened(pipes: Pipes) -> None:
+    """The question before each request."""
+    assert pipes.channel.is_quiet()
+    os.write(pipes.log, b"x")
+    assert not pipes.channel.is_quiet()
+
+
 def test_exit_is_told_as_long_as_it_is_asked_for(pipes: Pipes) -> None:
     """It is a state, and no event that could be missed."""
     pipes.end("life")

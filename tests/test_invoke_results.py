@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -281,3 +282,20 @@ def test_integers_longer_than_python_prints_by_default_come_back(invoke: Invoker
         assert "4300" in _message(result)
     else:
         assert 10**5000 == result.value
+
+
+def test_result_of_a_warm_start_is_a_result_like_any_other(engine: Engine, make_function: FunctionMaker) -> None:
+    """It is put together in a shorter way: field by field, and each of the right type, as the long way would."""
+    function = make_function(ECHO)
+    cold, warm = engine.invoke(function, [1]), engine.invoke(function, [1])
+
+    assert (True, False, [1]) == (cold.cold_start, warm.cold_start, warm.value)
+    assert warm == dataclasses.replace(warm)
+    assert warm.summary == dataclasses.replace(warm.summary)
+    assert vars(cold).keys() | {"value"} == vars(warm).keys()
+    assert vars(cold.summary).keys() == vars(warm.summary).keys()
+    assert "[1]" == warm.body
+    changed = {"duration_ms", "memory_used_mb", "billed_duration_ms", "request_id", "load_duration_ms"}
+    same = vars(warm.summary).keys() - changed
+    assert {vars(cold.summary)[name] for name in same} == {vars(warm.summary)[name] for name in same}
+    assert warm.summary.load_duration_ms is None

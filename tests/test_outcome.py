@@ -7,7 +7,7 @@ import json
 import pytest
 
 from engine.model import Status
-from engine.outcome import CHECKED_BODY_BYTES, INITIALIZE, INVOKE, LOAD, Failure, Phase
+from engine.outcome import CHECKED_BODY_BYTES, INITIALIZE, INVOKE, LOAD, Failure, Phase, returned_value
 from engine.protocol import Frame
 from engine.result import ERROR_CODES
 from engine.verdict import Ended, Verdict
@@ -223,3 +223,27 @@ def test_every_status_has_a_number() -> None:
     """The platform's codes are complete, and only success is 0."""
     assert set(Status) == set(ERROR_CODES)
     assert [Status.SUCCESS] == [status for status, code in ERROR_CODES.items() if code == 0]
+
+
+@pytest.mark.parametrize(("text", "value"), [(b"1", 1), (b"null", None), (b'{"a": [1.5]}', {"a": [1.5]})])
+def test_returned_value_is_decoded(text: bytes, value: object) -> None:
+    """A tuple of one: null is a value like any other."""
+    assert (value,) == returned_value(replied("result", text))
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        replied("result", b"not even JSON"),
+        replied("result", b"1" * (CHECKED_BODY_BYTES + 1)),
+        replied("error", b"1"),
+        replied("done", b"1"),
+        ended(Ended.TIMED_OUT),
+        ended(Ended.OUT_OF_MEMORY),
+        ended(Ended.EXITED),
+        replied("result", b"1")._replace(ended=Ended.DISK_FULL),
+    ],
+)
+def test_returned_value_is_left_to_the_phase_where_there_is_more_to_say(verdict: Verdict) -> None:
+    """Whatever is not a small return value of a healthy instance."""
+    assert returned_value(verdict) is None

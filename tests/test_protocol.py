@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from engine.errors import ProtocolError
 from engine.model import MAX_PAYLOAD_BYTES
-from engine.protocol import MAX_HEADER_BYTES, MAX_REPLY_PAYLOAD_BYTES, Decoder, Frame, encode
+from engine.protocol import (
+    MAX_HEADER_BYTES,
+    MAX_REPLY_PAYLOAD_BYTES,
+    Decoder,
+    Frame,
+    encode,
+    encode_call,
+    result_in,
+)
 
 HEADER = {"type": "result", "token": "t"}
 SMALL = encode(HEADER, b"[1]")
@@ -170,3 +178,47 @@ def test_unfinished_frame_is_held_whole() -> None:
 
     assert len(frame) - 1 == decoder.held_bytes
     assert [300_000] == [len(each.payload) for each in decoder.feed(frame[-1:])]
+
+
+TOKEN = "0123456789abcdef"
+RESULT = raw(b'{"type":"result","token":"0123456789abcdef"}', b"[1]")
+
+
+def test_call_is_pinned_byte_for_byte() -> None:
+    """Lengths, a kind, the token, the deadline in 64 bits, the request id and the event: the sandbox unpacks them."""
+    expected = b"\0\0\0\x1c\0\0\0\x03" + b"I" + TOKEN.encode() + b"\0\0\0\0\0\0\x01\0" + "né".encode() + b"[1]"
+
+    assert expected == encode_call(TOKEN, 256, "né", b"[1]")
+
+
+def test_result_is_known_by_its_bytes() -> None:
+    """The usual reply needs no decoder; an empty payload is one."""
+    assert b"[1]" == result_in(RESULT, TOKEN)
+    assert b"" == result_in(raw(b'{"type":"result","token":"0123456789abcdef"}'), TOKEN)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        RESULT[:-1],
+        RESULT + b"x",
+        RESULT + RESULT,
+        RESULT.replace(b"0", b"1", 1),
+        RESULT.replace(b"cdef", b"cdeg"),
+        RESULT.replace(b"result", b"resul7"),
+        raw(b'{"type":"result", "token":"0123456789abcdef"}', b"[1]"),
+        raw(b'{"token":"0123456789abcdef","type":"result"}', b"[1]"),
+    ],
+)
+def test_what_is_no_plain_result_is_left_to_the_decoder(data: bytes) -> None:
+    """A part of one, more than one, another token, another spelling: not an error, and no result either."""
+    assert result_in(data, TOKEN) is None
+
+
+def test_payload_over_its_limit_is_no_result() -> None:
+    """What the decoder would refuse is not let in beside it."""
+    head = b'{"type":"result","token":"0123456789abcdef"}'
+
+    assert result_in(raw(head, bytes(MAX_REPLY_PAYLOAD_BYTES)), TOKEN) is not None
+    assert result_in(raw(head, bytes(MAX_REPLY_PAYLOAD_BYTES + 1)), TOKEN) is None

@@ -30,7 +30,11 @@ def _delayed(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
             return wait(channel, 0)
         return wait(channel, timeout_ns)
 
+    def sent_only(channel: Channel, request: bytes, _token: str, _timeout_ns: int) -> None:
+        channel.send(request)
+
     monkeypatch.setattr(Channel, "wait", held_up)
+    monkeypatch.setattr(Channel, "exchange", sent_only)
     return may_look
 
 

@@ -122,10 +122,10 @@ def test_frames_are_the_engines(trial: Trial) -> None:
 
 def test_frames_of_the_engine_are_read(trial: Trial) -> None:
     """However the pipe cuts them; the end of the stream is None, in the middle of a frame as well."""
-    frames = protocol.encode({"type": "invoke", "deadline_ns": 2**60}, b'"\xc3\xa9"') + protocol.encode({"n": [1]})
+    frames = protocol.encode({"type": "load", "deadline_ns": 2**60}, b'"\xc3\xa9"') + protocol.encode({"n": [1]})
     program = """
         import binascii
-        from sandbox.wire import FrameReader
+        from sandbox.wire import FrameReader, loads
         stream = binascii.unhexlify(sys.argv[2])
         for size in (1, 7, 8, 9, 50, len(stream)):
             given, taken = os.pipe()
@@ -136,8 +136,37 @@ def test_frames_of_the_engine_are_read(trial: Trial) -> None:
                 os._exit(0)
             os.close(taken)
             reader = FrameReader(given)
-            assert reader.read() == ({"type": "invoke", "deadline_ns": 2**60}, '"é"'.encode("utf-8"))
-            assert reader.read() == ({"n": [1]}, b"")
+            header, payload = reader.read()
+            assert (loads(header), payload) == ({"type": "load", "deadline_ns": 2**60}, '"é"'.encode("utf-8"))
+            assert reader.read() == (b'{"n":[1]}', b"")
             assert [reader.read(), reader.read()] == [None, None]
     """
     trial(program, frames.hex())
+
+
+def test_call_of_the_engine_is_read(trial: Trial) -> None:
+    """The header of an invocation is packed there and unpacked here: kind, token, deadline, and a name of any text."""
+    frame = protocol.encode_call("0123456789abcdef", 2**62, "request é界", b"[1]")
+    program = """
+        import binascii
+        from sandbox.wire import CALL, CALL_KIND, FrameReader
+        given, taken = os.pipe()
+        os.write(taken, binascii.unhexlify(sys.argv[2]))
+        header, payload = FrameReader(given).read()
+        assert CALL.unpack_from(header) == (CALL_KIND, b"0123456789abcdef", 2**62)
+        assert header[CALL.size:].decode("utf-8") == "request é界"
+        assert payload == b"[1]"
+    """
+    trial(program, frame.hex())
+
+
+def test_reply_is_the_frame_that_the_engine_looks_for_first(trial: Trial) -> None:
+    """Byte for byte: a reply that were spelt otherwise would be found too, but later."""
+    program = """
+        from sandbox.wire import write_reply
+        write_reply(1, str("result"), str("0123456789abcdef"), b"[1]")
+    """
+    data = trial(program)
+
+    assert b"[1]" == protocol.result_in(data, "0123456789abcdef")
+    assert [Frame("result", "0123456789abcdef", b"[1]")] == Decoder().feed(data)
