@@ -31,6 +31,7 @@ WRITABLE: Final = 8
 
 _READ_BYTES: Final = 65536  # one pipe full
 _LARGE_PIPE_BYTES: Final = 1 << 20  # the most that a process without privileges may ask for (pipe(7))
+_NONE: Final = bytes(4)
 _SELECT_FDS: Final = 1024  # FD_SETSIZE: select() takes no descriptor from here on
 
 
@@ -54,7 +55,9 @@ class Channel:
         # Beyond select()'s range a reply that comes in the last part of a millisecond is found at its end.
         fds = [reply_fd, log_fd, pidfd]
         self._selectable = fds if max(fds) < _SELECT_FDS else []
+        self.poll_now: Final = self._poll.poll  # with 0: what has happened, without a word on what it means
         self._decoder = Decoder()
+        self._was_fed = False
         self._unsent: bytes | memoryview = b""
         self._available = bytearray(4)
         self.log = LogRing(log_bytes)
@@ -82,6 +85,7 @@ class Channel:
             return Frame("result", token, payload)
         if not data:
             self._ignore(self._reply_fd)
+        self._was_fed = True
         for frame in self._decoder.feed(data):
             if frame.token == token:
                 return frame
@@ -90,7 +94,8 @@ class Channel:
     def send(self, data: bytes) -> None:
         """Write *data*, now as far as it fits, the rest while wait() is called; in the order it was sent."""
         # What came before a request is no part of its reply: half a frame behind the last one would swallow this one.
-        if self._decoder.held_bytes:
+        if self._was_fed:
+            self._was_fed = False
             self._decoder.forget()
         # A pipe holds 64 KiB, and the settings of a new instance may be longer: the request behind them must wait.
         self._unsent = memoryview(bytes(self._unsent) + data) if self._unsent else data
@@ -100,10 +105,6 @@ class Channel:
             with suppress(OSError):  # EPERM: the pipes of this user have all the memory that they may have
                 fcntl.fcntl(self._request_fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
             self._poll.register(self._request_fd, select.POLLOUT)
-
-    def is_quiet(self) -> bool:
-        """Whether nothing at all has happened: wait(0) tells what it is."""
-        return not self._poll.poll(0)
 
     def wait(self, timeout_ns: int) -> int:
         """Wait for something to happen, at most *timeout_ns*; return REPLY, OUTPUT, EXIT and WRITABLE as flags."""
@@ -127,6 +128,7 @@ class Channel:
             ProtocolError: Something came that is no frame.
         """
         frames: list[Frame] = []
+        self._was_fed = True
         for _ in range(_LARGE_PIPE_BYTES // _READ_BYTES):  # an endless flood must not keep us from the clock
             try:
                 data = os.read(self._reply_fd, _READ_BYTES)
@@ -171,7 +173,8 @@ class Channel:
 
     def take_pending_log(self) -> LogTail:
         """Return the newest output up to now, and start over. One system call where nothing was written."""
-        if self.log.is_empty and not self._pending_output_bytes():
+        fcntl.ioctl(self._log_fd, termios.FIONREAD, self._available)
+        if self._available == _NONE and not self.log.fed_bytes:
             return EMPTY
         self.read_pending_output()
         return self.log.take()

@@ -99,6 +99,10 @@ class Guard:
         The last look: what was over its limit between two looks is found every time, by the kernel's own mark.
         """
         now = self._clock()
+        if ended is Ended.REPLIED and now - self._started_ns < _SHORTEST_INTERVAL_NS and self._timeline is None:
+            # No look was due yet: no samples, and no time for the kernel to run out or for a disk to fill.
+            peak_bytes = self._meter.short_peak_bytes()
+            return (Ended.OUT_OF_MEMORY if peak_bytes > self._limits.memory_bytes else ended), peak_bytes
         if self._timeline is not None and ended in (Ended.REPLIED, Ended.TIMED_OUT):
             # Where it ended otherwise, the look that found it was the last point; the dead use nothing.
             self._timeline.add(now - self._started_ns, self._meter.sample(proc.survey(self._pid)[1]))

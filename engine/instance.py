@@ -10,12 +10,12 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from engine import platform, proc, protocol
 from engine.blank import Blank
 from engine.channel import EXIT, REPLY
-from engine.clock import monotonic_ns
+from engine.clock import monotonic_ns, ns_from_seconds
 from engine.enforcement import describe
 from engine.errors import EngineError, ProtocolError
 from engine.guard import Guard
@@ -30,6 +30,9 @@ from engine.timeline import Timeline
 from engine.verdict import Ended, Verdict
 
 _TOKEN_BYTES: Final = 8
+_IDLE: Final = State.IDLE
+_BUSY: Final = next_state(_IDLE, Event.INVOKE)
+_REPLIED: Final = Ended.REPLIED
 
 
 class Instance:
@@ -41,6 +44,8 @@ class Instance:
         staged: The code it was started with.
         state: Where it is in its life; only the transition table moves it.
         idle_since_ns: When it was last used, on the monotonic clock.
+        memory_enforcement: Who keeps its memory limit.
+        timeout_ns: How long the handler may run.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class Instance:
         self.pid = blank.process.pid
         self.state = State.STARTING
         self.idle_since_ns = 0
+        self.memory_enforcement: Final = describe(blank.group)
+        self.timeout_ns: Final = ns_from_seconds(function.timeout_s)
         self._blank = blank
         self._channel = blank.process.channel
         self._guard = Guard(self.pid, blank.limits, blank.meter, blank.scratch, group=blank.group)
@@ -85,7 +92,8 @@ class Instance:
 
     def invoke(self, request_id: str, event: bytes, timeout_ns: int, timeline: Timeline | None = None) -> Verdict:
         """Run the handler once with the JSON text *event*, and draw its memory into *timeline*."""
-        self.state = next_state(self.state, Event.INVOKE)
+        # Enum look-ups and a table of tables, only for who is not idle: that is an error.
+        self.state = _BUSY if self.state is _IDLE else next_state(self.state, Event.INVOKE)
         guard, channel = self._guard, self._channel
         token = os.urandom(_TOKEN_BYTES).hex()
         guard.start(monotonic_ns(), timeline)
@@ -99,9 +107,9 @@ class Instance:
         if frame is None:
             verdict = watch(channel, guard, token=token, started_ns=started_ns, deadline_ns=deadline_ns)
         else:
-            verdict = judged(guard, Ended.REPLIED, monotonic_ns() - started_ns, frame)
-        if verdict.ended is Ended.REPLIED:
-            self.state = next_state(self.state, Event.REPLY)
+            verdict = judged(guard, _REPLIED, monotonic_ns() - started_ns, frame)
+        if verdict.ended is _REPLIED:
+            self.state = _IDLE if self.state is _BUSY else next_state(self.state, Event.REPLY)
         return verdict
 
     def is_usable(self) -> bool:
@@ -109,17 +117,12 @@ class Instance:
 
         One that has something to say while nobody asked it has broken the protocol, and is of no more use.
         """
-        if self._channel.is_quiet():
+        if not self._channel.poll_now(0):
             return True
         if self._channel.wait(0) & (EXIT | REPLY):
             return False
         self._channel.discard_output()
         return True
-
-    @property
-    def memory_enforcement(self) -> Literal["cgroup", "sample"]:
-        """Who keeps its memory limit."""
-        return describe(self._blank.group)
 
     def is_over_memory(self) -> bool:
         """Whether the interpreter itself, without what it started, is over its memory now."""

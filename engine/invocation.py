@@ -57,8 +57,7 @@ class Invocation:
         failure = self._start() if self.is_cold else None
         if failure is None:
             self._started_at_s = time.time()
-            timeout_ns = ns_from_seconds(function.timeout_s)
-            self._invoke = verdict = instance.invoke(self.request_id, event, timeout_ns, self._timeline)
+            self._invoke = verdict = instance.invoke(self.request_id, event, instance.timeout_ns, self._timeline)
             if not self.is_cold:
                 returned = returned_value(verdict)
                 if returned is not None:

@@ -20,17 +20,21 @@ EMPTY: Final = LogTail("", 0)
 
 
 class LogRing:
-    """Keeps the newest *capacity_bytes* of what it is fed."""
+    """Keeps the newest *capacity_bytes* of what it is fed.
+
+    Attributes:
+        fed_bytes: How much that was since the last take.
+    """
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity_bytes = capacity_bytes
         # Twice the capacity before the old half goes: each byte is copied once or twice, however small the pieces.
         self._kept = bytearray()
-        self._fed_bytes = 0
+        self.fed_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Append *data*, dropping the oldest bytes that no longer fit."""
-        self._fed_bytes += len(data)
+        self.fed_bytes += len(data)
         if len(data) >= self._capacity_bytes:
             self._kept[:] = data[len(data) - self._capacity_bytes :]
             return
@@ -38,30 +42,25 @@ class LogRing:
         if len(self._kept) > 2 * self._capacity_bytes:
             del self._kept[: len(self._kept) - self._capacity_bytes]
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was fed since the last take."""
-        return not self._fed_bytes
-
     def take(self) -> LogTail:
         """Return what is kept and start over.
 
         A character that the cut went through is dropped as a whole; bytes that are not UTF-8 become U+FFFD.
         """
-        if not self._fed_bytes:
+        if not self.fed_bytes:
             return EMPTY
         tail = bytes(self._kept[max(0, len(self._kept) - self._capacity_bytes) :])
-        if len(tail) < self._fed_bytes:
+        if len(tail) < self.fed_bytes:
             tail = tail[_start_of_character(tail) :]
-        taken = LogTail(tail.decode("utf-8", "replace"), self._fed_bytes - len(tail))
+        taken = LogTail(tail.decode("utf-8", "replace"), self.fed_bytes - len(tail))
         self.clear()
         return taken
 
     def clear(self) -> None:
         """Forget everything that was fed."""
-        if self._fed_bytes:
+        if self.fed_bytes:
             self._kept.clear()
-            self._fed_bytes = 0
+            self.fed_bytes = 0
 
 
 def _start_of_character(tail: bytes) -> int:

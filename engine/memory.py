@@ -16,6 +16,8 @@ import os
 from contextlib import suppress
 from typing import Final
 
+from engine.faults import Faults
+
 BYTES_PER_MB: Final = 1024 * 1024
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -31,6 +33,8 @@ class MemoryMeter:
         self._clear_refs = os.open(f"/proc/{pid}/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._status = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        self._faults = Faults(pid)
+        self._resting_bytes = 0  # resident when the mark was last read: what the next mark begins with
         self._sampled_peak_bytes = 0
         self._last_peak_bytes = 0
         self._shared_above_bytes: int | None = None
@@ -39,8 +43,10 @@ class MemoryMeter:
     def start(self) -> None:
         """Forget the peak so far: what follows is a new invocation."""
         self._sampled_peak_bytes = 0
-        with suppress(OSError):  # gone already: its exit is found by who waits for it
+        try:  # noqa: SIM105  # suppress() is three calls of Python code
             os.pwrite(self._clear_refs, b"5", 0)
+        except OSError:
+            pass  # gone already: its exit is found by who waits for it
 
     def sample(self, below: list[int]) -> int:
         """Return the bytes that the instance and its descendants *below* use now, and remember them for the peak."""
@@ -55,16 +61,23 @@ class MemoryMeter:
         """Return the peak since start(); the last one known when the instance is gone."""
         with suppress(OSError, ValueError, IndexError):
             status = os.pread(self._status, 4096, 0)
-            at = status.index(b"VmHWM:") + 6
-            self._last_peak_bytes = int(status[at : status.index(b"kB", at)]) * 1024
+            self._last_peak_bytes = _kilobytes(status, b"VmHWM:") * 1024
+            self._resting_bytes = _kilobytes(status, b"VmRSS:") * 1024
             return max(self._last_peak_bytes, self._sampled_peak_bytes)
         # A zombie has no VmHWM.
         return self._sampled_peak_bytes or self._last_peak_bytes
+
+    def short_peak_bytes(self) -> int:
+        """Return the same for a short invocation without samples, at half the price where nothing grew or shrank."""
+        if self._faults.has_news():  # asked before the mark is read: what comes in between is news the next time
+            return self.peak_bytes()
+        return self._resting_bytes
 
     def close(self) -> None:
         """Give the descriptors back."""
         for fd in (self._clear_refs, self._statm, self._status):
             os.close(fd)
+        self._faults.close()
 
     def resident_bytes(self) -> int:
         """Return the resident memory of the instance alone, 0 when it is gone."""
@@ -81,6 +94,11 @@ class MemoryMeter:
             # root's PSS as well; an upper bound keeps that from counting as shared with the zygote.
             self._shared_above_bytes = min(root_rss - root_pss, _SHARED_WITH_ZYGOTE_AT_MOST_BYTES)
         return root_pss + self._shared_above_bytes + sum(_rollup(pid)[1] for pid in below)
+
+
+def _kilobytes(status: bytes, name: bytes) -> int:
+    at = status.index(name) + len(name)
+    return int(status[at : status.index(b"kB", at)])
 
 
 def _rollup(pid: int) -> tuple[int, int]:

@@ -44,10 +44,16 @@ class StagedFunction:
 
         Watched are the handler's and the initializer's file of a folder, a single .py file, and every archive.
         """
-        # Not all(): its generator costs as much as the stat itself.
-        for path, state in self.fingerprint:  # noqa: SIM110
-            if _state_of(path) != state:
-                return False
+        stat = os.stat
+        for path, state in self.fingerprint:
+            try:
+                found = stat(path)
+            except OSError:
+                if state is not None:
+                    return False
+            else:
+                if (found.st_mtime_ns, found.st_size, found.st_ino) != state:
+                    return False
         return True
 
 

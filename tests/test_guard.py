@@ -46,6 +46,9 @@ class FakeInstance:
     def peak_bytes(self) -> int:
         return self.peak
 
+    def short_peak_bytes(self) -> int:
+        return self.peak
+
     def resident_bytes(self) -> int:
         return self.used
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ from contextlib import closing
 import pytest
 
 from engine import proc
+from engine.faults import Faults
 from engine.memory import BYTES_PER_MB, MemoryMeter
 
 CHILD = """
@@ -164,3 +166,90 @@ def test_memory_of_the_host_is_not_the_childs(child: Child) -> None:
 
     assert len(ballast) == 100 * BYTES_PER_MB
     assert 1 <= megabytes(peak) <= 60
+
+
+HOLD = "held = hold(32)"
+MLOCK = (
+    "import ctypes; b = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE); "
+    "ctypes.CDLL(None).mlock(ctypes.byref(ctypes.c_char.from_buffer(b)), ctypes.c_size_t(32 << 20))"
+)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        HOLD,
+        "import threading; t = threading.Thread(target=hold, args=(32,)); t.start(); t.join()",
+        "m = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000)",  # MAP_POPULATE
+        "z = open('/dev/zero', 'rb', 0); m = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE); z.readinto(m)",
+        "m = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE); m.madvise(23)",  # MADV_POPULATE_WRITE
+        MLOCK,
+    ],
+    ids=["touch", "thread", "map_populate", "read", "madvise_populate", "mlock"],
+)
+def test_memory_that_grows_is_news(child: Child, meter: MemoryMeter, act: str) -> None:
+    """However it becomes resident: the faults are counted, and the short way finds the peak that the long way finds."""
+    child.do("import mmap")
+    with closing(Faults(child.pid)) as faults:
+        assert [True, False] == [faults.has_news(), faults.has_news()]
+        before = meter.short_peak_bytes()
+        meter.start()
+        child.do(act)
+        assert [True, False] == [faults.has_news(), faults.has_news()]
+
+    assert megabytes(meter.short_peak_bytes() - before) >= 30
+
+
+def test_memory_that_came_and_went_is_news(child: Child, meter: MemoryMeter) -> None:
+    """The pages are what they were; the faults are not."""
+    before = meter.short_peak_bytes()
+    meter.start()
+    child.do("hold(32).close()")
+
+    assert 31 <= megabytes(meter.short_peak_bytes() - before) <= 35
+
+
+def test_memory_that_was_given_back_is_news(child: Child, meter: MemoryMeter) -> None:
+    """Without a fault; and the peak of the invocation after that is what is left."""
+    child.do(HOLD)
+    meter.start()
+    high = meter.short_peak_bytes()
+    meter.start()
+    child.do("held.close()")
+    assert megabytes(high - meter.short_peak_bytes()) <= 1
+    meter.start()
+
+    assert 31 <= megabytes(high - meter.short_peak_bytes()) <= 33
+    assert meter.peak_bytes() == meter.short_peak_bytes()
+
+
+def test_peak_of_one_that_rests_is_what_it_holds(child: Child, meter: MemoryMeter) -> None:
+    """The short way and the long way agree to the byte, as often as one asks."""
+    for _ in range(3):
+        meter.start()
+        child.do("pass")
+        assert meter.short_peak_bytes() == meter.peak_bytes()
+
+
+def test_process_that_is_gone_has_news(child: Child) -> None:
+    """There is nothing to rely on any more."""
+    with closing(Faults(child.pid)) as faults:
+        faults.has_news()
+        child.process.kill()
+        child.process.wait()
+        assert [True, True] == [faults.has_news(), faults.has_news()]
+
+
+STAT = "42 (a) S 0 (b) S 1 40 42 0 -1 4194304 {minor} 7 {major} 8 {user} 42 0 0 20 0 1 0 1181380 11665408 {pages} 1 0"
+
+
+@pytest.mark.parametrize(("field", "is_news"), [("minor", True), ("major", True), ("pages", True), ("user", False)])
+def test_news_are_faults_and_pages_alone(
+    child: Child, monkeypatch: pytest.MonkeyPatch, field: str, *, is_news: bool
+) -> None:
+    """Each of the three for itself; not the time that was spent, and whatever the process calls itself."""
+    values = {"minor": 1216, "major": 2, "user": 20, "pages": 2315}
+    told = [STAT.format(**values), STAT.format(**{**values, field: 3000})]
+    with closing(Faults(child.pid)) as faults, monkeypatch.context() as patch:
+        patch.setattr(os, "pread", lambda *_: told.pop(0).encode())
+        assert [True, is_news] == [faults.has_news(), faults.has_news()]
