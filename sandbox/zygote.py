@@ -46,6 +46,8 @@ elif MYPY:
     _multiprocessing = None  # type: Any
 
 _DESCRIPTORS = ("request", "reply", "log")
+_RANDOM_MODULES = ("random", "numpy.random")  # the second one only where it was preloaded
+_SEEDS = 1 << 32  # numpy takes no more
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 
 
@@ -213,10 +215,11 @@ class _Zygote(object):
         self._control.close()
         for fd in (self._engine_pidfd, self._wake_read, self._wake_write):
             os.close(fd)
-        if "random" in sys.modules:
-            # 2.7 and 3.6 do not reseed by themselves after a fork; and on 2.7 reading os.urandom here would leave
-            # a descriptor of /dev/urandom behind that no fresh interpreter has.
-            sys.modules["random"].seed(command["seed"])
+        for name in _RANDOM_MODULES:
+            if name in sys.modules:
+                # 2.7 and 3.6 do not reseed by themselves after a fork, numpy never does; and on 2.7 reading os.urandom
+                # here would leave a descriptor of /dev/urandom behind that no fresh interpreter has.
+                sys.modules[name].seed(command["seed"] % _SEEDS)
         bootstrap.run(request_fd, reply_fd, self._prepared, rehearse if command["ahead"] else None)
 
     def _exec(self, command, request_fd, reply_fd):

@@ -306,6 +306,30 @@ def test_preload_leaves_the_import_path_as_it_was(
     assert paths[0] == paths[1]
 
 
+def test_preloaded_random_numbers_differ_between_instances(
+    own_engine: Engine, make_function: FunctionMaker, libraries: Path
+) -> None:
+    """numpy seeds its numbers when it is imported, and does not notice a fork."""
+    (libraries / "numpy").mkdir()
+    (libraries / "numpy" / "__init__.py").write_text("")
+    (libraries / "numpy" / "random.py").write_text("import random\nstate = random.Random(1)\nseed = state.seed\n")
+    source = """
+        import numpy.random
+        import random
+
+        def handler(event, context):
+            return [numpy.random.state.random(), random.random()]
+    """
+    values = [
+        own_engine.invoke(
+            make_function(source, dependencies=[libraries], preload=["numpy.random", "random"]), None
+        ).value
+        for _ in range(3)
+    ]
+
+    assert [3, 3] == [len(set(numbers)) for numbers in zip(*values, strict=True)]
+
+
 @pytest.mark.parametrize(
     ("module", "words"), [("broken", "RuntimeError: not today"), ("no_such_library", "no_such_library")]
 )
