@@ -312,7 +312,9 @@ def test_preloaded_random_numbers_differ_between_instances(
     """numpy seeds its numbers when it is imported, and does not notice a fork."""
     (libraries / "numpy").mkdir()
     (libraries / "numpy" / "__init__.py").write_text("")
-    (libraries / "numpy" / "random.py").write_text("import random\nstate = random.Random(1)\nseed = state.seed\n")
+    (libraries / "numpy" / "random.py").write_text(
+        "from __future__ import absolute_import\nimport random\nstate = random.Random(1)\nseed = state.seed\n"
+    )
     source = """
         import numpy.random
         import random
