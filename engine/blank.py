@@ -18,12 +18,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from engine.cgroups.limits import Group
 from engine.channel import EXIT
 from engine.enforcement import Enforcement
 from engine.errors import EngineError, InstanceStartError
 from engine.guard import Limits
+from engine.isolation import scratch_for
 from engine.launch import Process, Zygote
 from engine.memory import MemoryMeter
 from engine.model import StartMethod
@@ -97,20 +99,23 @@ def start_blank(
     environment: Mapping[str, str],
     log_bytes: int,
     ahead: bool = False,
+    place: Mapping[str, Any] | None = None,
 ) -> Blank:
     """Start an interpreter by *method*, ``fork`` or ``spawn``, and put it into a group of its own.
 
     One that is started *ahead* of its use takes its time to be quick when it is needed. *scratch* is the blank's own
-    from here on, and is removed also when this fails.
+    from here on, and is removed also when this fails. One that is spawned in a container for a function finds its
+    *place* there from its first instruction on.
 
     Raises:
         InstanceStartError: The interpreter could not be started, or has to have a group and cannot.
     """
     with ExitStack() as on_failure:
         on_failure.callback(scratch.remove)
-        process = zygote.start(method, environment, log_bytes, ahead=ahead)
+        process = zygote.start(method, environment, log_bytes, ahead=ahead, place=place)
         on_failure.callback(process.channel.close)
         on_failure.callback(_end, process, zygote)
+        scratch.belongs_to(process.pid)
         try:
             meter = MemoryMeter(process.pid)
         except OSError as error:
@@ -199,7 +204,7 @@ class Stock:
                 kind.zygote,
                 self._enforcement,
                 limits,
-                Scratch(self._scratch_root),
+                scratch_for(kind.zygote.spec.container, self._scratch_root),
                 method=kind.method,
                 environment=BARE_ENVIRONMENT,
                 log_bytes=self._log_bytes,

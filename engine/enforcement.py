@@ -100,7 +100,7 @@ class Enforcement:
                 self._controller = None
 
     def _limit_bytes(self, limits: Limits) -> int:
-        files_bytes = limits.scratch_bytes if self._scratch_is_in_memory else 0
+        files_bytes = limits.memory_files_bytes or (limits.scratch_bytes if self._scratch_is_in_memory else 0)
         return limits.memory_bytes + _KERNEL_SLACK_BYTES + files_bytes
 
     def _next_retired(self) -> Group | None:

@@ -28,7 +28,7 @@ from engine.events import EventLog
 from engine.instance import Instance
 from engine.invocation import Invocation
 from engine.janitor import Janitor
-from engine.model import Function, StartMethod, normal_runtime
+from engine.model import Function, Isolation, StartMethod, normal_runtime
 from engine.payload import checked_request_id, encode_event
 from engine.pool import Pool, PoolRetiredError
 from engine.result import Result
@@ -68,6 +68,8 @@ class Engine:
             serve nobody until a function needs one, which saves it the longest part of a cold start by fork.
         memory_enforcement: ``cgroup``, by the kernel as well as by the engine's own looks; ``sample``, by those alone;
             ``auto``, the first where the kernel lets us.
+        isolation: ``process`` or ``container``: how much of the machine a function sees, unless its own description
+            says so. docs/security.md tells what each level stops.
         logger: A structlog logger for the engine's events; without one they are written only where the host has
             configured structlog.
 
@@ -87,12 +89,14 @@ class Engine:
         start_method: StartMethod = "fork",
         spare_instances: int = 1,
         memory_enforcement: MemoryEnforcement = "auto",
+        isolation: Isolation = "process",
         logger: Any = None,
     ) -> None:
         _check_platform()
         _check_arguments(billing_step_ms, log_bytes, idle_timeout_s, max_instances, spare_instances)
         _check_choice("start_method", start_method, get_args(StartMethod))
         _check_choice("memory_enforcement", memory_enforcement, get_args(MemoryEnforcement))
+        _check_choice("isolation", isolation, get_args(Isolation))
         self.runtimes: Final = Runtimes(runtimes)
         self._billing_step_ms = billing_step_ms
         self._idle_timeout_ns = ns_from_seconds(idle_timeout_s)
@@ -116,6 +120,7 @@ class Engine:
             self._workspace,
             self._enforcement,
             start_method=start_method,
+            level=isolation,
             log_bytes=log_bytes,
             spare_instances=spare_instances,
         )
@@ -139,6 +144,7 @@ class Engine:
             InvalidFunctionError: The code cannot be used as it is on disk.
             RuntimeNotFoundError: There is no interpreter for the function's runtime.
             InstanceStartError: An interpreter could not be started.
+            IsolationUnavailableError: The function wants a container, and the kernel lets us make none.
             EngineClosedError: The engine was closed, perhaps while this call was waiting.
         """
         self._check_usable()
@@ -200,6 +206,8 @@ class Engine:
 
     def warm_up(self, runtimes: Iterable[str]) -> None:
         """Start what instances of *runtimes* are started from, and spare ones, so that the first invocation need not.
+
+        At the engine's own isolation level; for containers, for those without a network.
 
         Raises:
             RuntimeNotFoundError: There is no interpreter for one of them.

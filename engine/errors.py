@@ -5,6 +5,7 @@ EngineError
 ├── InvalidEventError                the event is not JSON, or larger than the limit
 ├── EngineClosedError                the engine was closed, or belongs to the process we were forked from
 ├── UnsupportedPlatformError         not Linux, or a kernel without pidfds
+├── IsolationUnavailableError        the kernel, or how it is set up here, has no containers for us
 ├── RuntimeNotFoundError             no interpreter for the requested runtime
 ├── InstanceError                    an instance broke its side of the contract
 │   ├── InstanceStartError           died or stayed silent before its first frame
@@ -73,6 +74,23 @@ class RuntimeNotFoundError(EngineError, LookupError):
 
     def __reduce__(self) -> tuple[type[RuntimeNotFoundError], tuple[str, tuple[str, ...], str]]:
         return type(self), (self.runtime, self.tried, self.advice)
+
+
+class IsolationUnavailableError(EngineError, OSError):
+    """The kernel, or how it is set up here, does not let us make containers. Never a reason for less isolation.
+
+    Attributes:
+        missing: What is missing.
+        advice: How to get it.
+    """
+
+    def __init__(self, missing: str, advice: str) -> None:
+        super().__init__(f"no isolation in a container here: {missing}; {advice}")
+        self.missing = missing
+        self.advice = advice
+
+    def __reduce__(self) -> tuple[type[IsolationUnavailableError], tuple[str, str]]:
+        return type(self), (self.missing, self.advice)
 
 
 class InstanceError(EngineError):

@@ -32,11 +32,19 @@ _SCRATCH_INTERVAL_NS: Final = 100 * NS_PER_MS
 
 @dataclass(frozen=True)
 class Limits:
-    """What an instance may use, with everything it starts."""
+    """What an instance may use, with everything it starts.
+
+    Attributes:
+        memory_bytes: Memory.
+        processes: Processes and threads.
+        scratch_bytes: Temporary files.
+        memory_files_bytes: How much of its files is in memory wherever the engine's own folder is: a container's.
+    """
 
     memory_bytes: int
     processes: int
     scratch_bytes: int
+    memory_files_bytes: int = 0
 
 
 class Guard:
@@ -116,7 +124,8 @@ class Guard:
             if peak_bytes > self._limits.memory_bytes:
                 return Ended.OUT_OF_MEMORY, peak_bytes
             # An invocation that was shorter had no time to fill a disk, and pays nothing for the question.
-            if now - self._started_ns > _SCRATCH_INTERVAL_NS and self._scratch_is_full(now):
+            may_ask = self._scratch.is_quick or now - self._started_ns > _SCRATCH_INTERVAL_NS
+            if may_ask and self._scratch_is_full(now):
                 return Ended.DISK_FULL, peak_bytes
         return ended, peak_bytes
 

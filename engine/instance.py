@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from engine import platform, proc, protocol
+from engine import isolation, platform, proc, protocol
 from engine.blank import Blank
 from engine.channel import EXIT, REPLY
 from engine.clock import monotonic_ns, ns_from_seconds
@@ -23,7 +23,7 @@ from engine.launch import ExitReport
 from engine.lifecycle import Event, State, next_state
 from engine.logring import LogTail
 from engine.memory import BYTES_PER_MB
-from engine.model import Credentials, Function
+from engine.model import Credentials, Function, Isolation
 from engine.staging import StagedFunction
 from engine.supervisor import judged, watch
 from engine.timeline import Timeline
@@ -45,6 +45,7 @@ class Instance:
         state: Where it is in its life; only the transition table moves it.
         idle_since_ns: When it was last used, on the monotonic clock.
         memory_enforcement: Who keeps its memory limit.
+        isolation: How much of the machine it sees.
         timeout_ns: How long the handler may run.
     """
 
@@ -53,8 +54,8 @@ class Instance:
         function: Function,
         staged: StagedFunction,
         blank: Blank,
+        seen: isolation.Surroundings,
         *,
-        home: str,
         environment: Mapping[str, str],
     ) -> None:
         """Tell a started interpreter what it serves; nothing of the function runs yet.
@@ -63,7 +64,7 @@ class Instance:
             function: What it will serve.
             staged: Where its code is.
             blank: The interpreter, which is this instance's from now on.
-            home: Its working directory.
+            seen: Where it finds its files.
             environment: Its variables.
         """
         self.function = function
@@ -72,11 +73,12 @@ class Instance:
         self.state = State.STARTING
         self.idle_since_ns = 0
         self.memory_enforcement: Final = describe(blank.group)
+        self.isolation: Final[Isolation] = "process" if blank.zygote.spec.container is None else "container"
         self.timeout_ns: Final = ns_from_seconds(function.timeout_s)
         self._blank = blank
         self._channel = blank.process.channel
         self._guard = Guard(self.pid, blank.limits, blank.meter, blank.scratch, group=blank.group)
-        self._channel.send(protocol.encode(_settings(function, staged, home, environment)))
+        self._channel.send(protocol.encode(_settings(function, seen, environment)))
 
     def load(self, request_id: str, timeout_ns: int) -> Verdict:
         """Import the handler's module."""
@@ -173,16 +175,17 @@ class Instance:
         return watch(self._channel, self._guard, token=token, started_ns=started_ns, deadline_ns=deadline_ns)
 
 
-def _settings(function: Function, staged: StagedFunction, home: str, environment: Mapping[str, str]) -> dict[str, Any]:
+def _settings(function: Function, seen: isolation.Surroundings, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the first frame: all that an instance must know before it loads anything."""
     return {
         "type": "start",
         "handler": function.handler,
         "initializer": function.initializer,
         "main_thread": function.main_thread,
-        "code_root": staged.root,
-        "import_path": [staged.root, *staged.dependencies],
-        "working_directory": home,
+        "code_root": seen.code_root,
+        "import_path": [seen.code_root, *seen.dependencies],
+        "working_directory": seen.home,
+        "place": seen.place,
         "environment": environment,
         "limits": _resource_limits(function),
         "name": function.name,

@@ -35,6 +35,7 @@ from engine import proc, protocol
 from engine.channel import Channel
 from engine.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from engine.errors import InstanceStartError, InvalidFunctionError, ProtocolError
+from engine.isolation import Container, unavailable
 from engine.platform import BARE_ENVIRONMENT
 from engine.runtimes import Interpreter
 
@@ -84,11 +85,13 @@ class ZygoteSpec:
         interpreter: The Python that they run on.
         preload: Modules that the zygote has imported already.
         search_path: Where these are looked for before the interpreter's own packages.
+        container: What their containers have in common, when each of them is in one.
     """
 
     interpreter: Interpreter
     preload: tuple[str, ...] = ()
     search_path: tuple[str, ...] = ()
+    container: Container | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Zygote:
     Raises:
         InstanceStartError: The interpreter died or stayed silent before its first frame.
         InvalidFunctionError: A module that it should preload cannot be imported.
+        IsolationUnavailableError: The kernel refused something that containers are made of.
     """
 
     def __init__(self, spec: ZygoteSpec) -> None:
@@ -131,10 +135,19 @@ class Zygote:
             self._await_ready()
             on_failure.pop_all()
 
-    def start(self, method: str, environment: Mapping[str, str], log_bytes: int, *, ahead: bool = False) -> Process:
+    def start(
+        self,
+        method: str,
+        environment: Mapping[str, str],
+        log_bytes: int,
+        *,
+        ahead: bool = False,
+        place: Mapping[str, Any] | None = None,
+    ) -> Process:
         """Start an instance by *method*, ``fork`` or ``spawn``, and return it with its pipes open.
 
-        One that is started *ahead* of its use takes its time to be quick when it is needed.
+        One that is started *ahead* of its use takes its time to be quick when it is needed. One in a container that
+        is given its *place* moves in before its interpreter starts; another one does so when it knows its function.
 
         Raises:
             InstanceStartError: The zygote is gone, or the system refused.
@@ -145,7 +158,8 @@ class Zygote:
             log_read, log_write = _pipe(ours, theirs)
             with self._lock:
                 self._check_open()
-                pid = self._command(method, environment, (request_read, reply_write, log_write), ahead=ahead)
+                header = {"method": method, "environment": dict(environment), "ahead": ahead, "place": place}
+                pid = self._command(header, (request_read, reply_write, log_write))
                 try:
                     pidfd = os.pidfd_open(pid)
                 except OSError as error:
@@ -224,8 +238,11 @@ class Zygote:
             closing.callback(os.close, engine_pidfd)
             program = _sandbox_program()
             descriptors = (theirs.fileno(), engine_pidfd)
-            options = {"preload": self.spec.preload, "search_path": self.spec.search_path}
-            arguments = ["zygote", *map(str, descriptors), str(os.getpid()), json.dumps(options)]
+            options: dict[str, Any] = {"preload": self.spec.preload, "search_path": self.spec.search_path}
+            role = "zygote"
+            if self.spec.container is not None:
+                role, options["house"] = "house", self.spec.container.wishes()
+            arguments = [role, *map(str, descriptors), str(os.getpid()), json.dumps(options)]
             try:
                 return subprocess.Popen(
                     [self.interpreter.executable, "-s", "-u", program, *arguments],
@@ -240,18 +257,9 @@ class Zygote:
             except OSError as error:
                 raise InstanceStartError(f"{self.interpreter.executable} cannot be run: {error}") from error
 
-    def _command(
-        self, method: str, environment: Mapping[str, str], descriptors: tuple[int, ...], *, ahead: bool
-    ) -> int:
+    def _command(self, start: Mapping[str, Any], descriptors: tuple[int, ...]) -> int:
         serial = next(self._serials)
-        header = {
-            "type": "start",
-            "serial": serial,
-            "method": method,
-            "environment": dict(environment),
-            "seed": int.from_bytes(os.urandom(6), "big"),
-            "ahead": ahead,
-        }
+        header = {"type": "start", "serial": serial, "seed": int.from_bytes(os.urandom(6), "big"), **start}
         command = protocol.encode(header)  # before anything is sent: it raises for what JSON cannot express
         try:
             self._control.settimeout(None)
@@ -275,6 +283,8 @@ class Zygote:
 
     def _await_ready(self) -> None:
         header = self._next_frame(monotonic_ns() + START_TIMEOUT_NS)
+        if header.get("type") == "unavailable":
+            raise unavailable(str(header.get("what")), str(header.get("error")))
         if header.get("type") == "unloadable":
             raise InvalidFunctionError("preload", header.get("module"), f"cannot be imported: {header.get('error')}")
         if header.get("type") != "ready":

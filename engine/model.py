@@ -42,6 +42,9 @@ MAX_OPEN_FILES: Final = 1_048_576
 StartMethod = Literal["fork", "spawn"]
 """``fork`` from a warmed interpreter, or ``spawn`` a fresh one."""
 
+Isolation = Literal["process", "container"]
+"""How much of the machine a function sees: see docs/security.md."""
+
 _MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _RUNTIME = re.compile(r"python(2\.7|3\.([6-9]|[1-9][0-9]+))\Z")
 _RESERVED_ENVIRONMENT_PREFIX: Final = "RUNTIME_"
@@ -116,7 +119,11 @@ class Function:
             (PYTHON*, LD_* and the like) have it spawned in any case.
         preload: Modules of libraries that are imported once, in a process that instances are forked from, instead of
             in each instance: from the interpreter's packages or the dependencies. They run there before there is any
-            function and without its environment; what they start in the background is not there in an instance.
+            function and without its environment; what they start in the background is not there in an instance. For a
+            container from the interpreter's packages alone: what a function brings along runs inside or not at all.
+        isolation: ``process`` or ``container``; None for the engine's own level.
+        network: Whether a container has the host's network; without it there is a loopback device and nothing else.
+            At the level of a process a function has the host's network in any case.
 
     Raises:
         InvalidFunctionError: A field cannot work as given; it carries the field and the value.
@@ -145,6 +152,8 @@ class Function:
     address_space_mb: int | None = None
     start_method: StartMethod | None = None
     preload: Sequence[str] = ()
+    isolation: Isolation | None = None
+    network: bool = False
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the class is frozen from here on; these are its normal forms
@@ -161,8 +170,9 @@ class Function:
         _check_entry("handler", self.handler)
         if self.initializer is not None:
             _check_entry("initializer", self.initializer)
-        if not isinstance(self.main_thread, bool):
-            raise InvalidFunctionError("main_thread", self.main_thread, "must be True or False")
+        _check_flag("main_thread", self.main_thread)
+        _check_flag("network", self.network)
+        _check_level(self.isolation)
         _check_count("memory_mb", self.memory_mb, MAX_MEMORY_MB)
         _check_count("max_processes", self.max_processes, MAX_PROCESSES)
         _check_count("max_open_files", self.max_open_files, MAX_OPEN_FILES, least=MIN_OPEN_FILES)
@@ -307,6 +317,16 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:  # a lone surrogate
         return False
     return True
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidFunctionError(name, value, "must be True or False")
+
+
+def _check_level(value: object) -> None:
+    if value is not None and value not in get_args(Isolation):
+        raise InvalidFunctionError("isolation", value, f"must be one of {get_args(Isolation)}")
 
 
 def _check_count(name: str, value: object, most: int, *, least: int = 1) -> None:

@@ -46,6 +46,7 @@ class Result:
         cold_start: Whether an instance was started for it.
         summary: Request id, configured memory, durations, used memory, bill.
         memory_enforcement: Who kept the memory limit: ``cgroup``, the kernel too, or ``sample``, the engine alone.
+        isolation: The level that held: ``process`` or ``container``.
         version: The function's version, for the log's frame.
         timeline: Memory over time where it was asked for: (ms since the start, MB) pairs in the order of time.
         started_at_s: When the request left the engine, in seconds since the epoch.
@@ -60,6 +61,7 @@ class Result:
     log_dropped_bytes: int = 0
     cold_start: bool = False
     memory_enforcement: str = "sample"
+    isolation: str = "process"
     version: str = "latest"
     timeline: tuple[Point, ...] | None = None
     started_at_s: float = 0.0
@@ -110,6 +112,7 @@ class Result:
             "error_code": self.error_code,
             "cold_start": self.cold_start,
             "memory_enforcement": self.memory_enforcement,
+            "isolation": self.isolation,
             "summary": asdict(self.summary),
             "log": self.log,
             "log_dropped_bytes": self.log_dropped_bytes,

@@ -15,10 +15,16 @@ _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own (sta
 class Scratch:
     """A folder that an instance is told of by TMPDIR, from construction to remove()."""
 
+    is_quick = False
+    """Whether counting what is in it takes microseconds, so that every invocation can afford it."""
+
     def __init__(self, parent: str) -> None:
         # In the engine's own folder, so its name has to be new and no more: tempfile takes 0.1 ms for its own.
         self.path = os.path.join(parent, "tmp-" + os.urandom(8).hex())
         os.mkdir(self.path, stat.S_IRWXU)
+
+    def belongs_to(self, pid: int) -> None:
+        """Say which instance it is the temporary folder of; one on the host needs not know."""
 
     def used_bytes(self) -> int:
         """Return the space taken by everything in it: blocks, so that a sparse file counts what it really has.

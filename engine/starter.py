@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Final
 
-from engine import platform
+from engine import isolation, platform
 from engine.blank import Kind, Stock, start_blank
 from engine.enforcement import Enforcement
 from engine.errors import InvalidFunctionError
-from engine.guard import limits_of
+from engine.guard import Limits, limits_of
 from engine.instance import Instance
+from engine.isolation import Container
 from engine.launch import ZygoteSpec
-from engine.model import Function, StartMethod
+from engine.model import Function, Isolation, StartMethod
 from engine.runtimes import Runtimes
-from engine.scratch import Scratch
 from engine.staging import StagedFunction
 from engine.workspace import Workspace
 from engine.zygotes import Zygotes
@@ -31,6 +32,7 @@ class Starter:
         workspace: The engine's folder.
         enforcement: Who keeps memory limits.
         start_method: For functions that do not ask for one.
+        level: The isolation of functions that do not ask for one.
         log_bytes: How much output of an instance is kept.
         spare_instances: How many instances are started ahead for each zygote.
     """
@@ -42,6 +44,7 @@ class Starter:
         enforcement: Enforcement,
         *,
         start_method: StartMethod,
+        level: Isolation,
         log_bytes: int,
         spare_instances: int,
     ) -> None:
@@ -50,6 +53,7 @@ class Starter:
         self._workspace = workspace
         self._enforcement = enforcement
         self._start_method: StartMethod = start_method
+        self._level: Isolation = level
         self._log_bytes = log_bytes
         self._stock = Stock(enforcement, workspace.root, spare_instances, log_bytes)
 
@@ -59,19 +63,24 @@ class Starter:
         Raises:
             RuntimeNotFoundError: There is no interpreter for its runtime.
             InstanceStartError: The interpreter could not be started.
-            InvalidFunctionError: What it wants preloaded cannot be.
+            InvalidFunctionError: What it wants preloaded cannot be, or its container cannot read its code.
+            IsolationUnavailableError: It wants a container, and the kernel lets us make none.
             EngineClosedError: The engine was closed.
         """
         method = self._method(function)
-        search_path = staged.dependencies if function.preload else ()
-        spec = ZygoteSpec(self._runtimes.find(function.runtime), tuple(function.preload), search_path)
-        limits = limits_of(function.memory_mb, function.max_processes, function.tmp_mb)
-        home = self._workspace.home_for(staged.root)
+        container = self._container(function)
+        # What a function brings along does not run outside of its container: a zygote sees the host.
+        search_path = staged.dependencies if function.preload and container is None else ()
+        spec = ZygoteSpec(self._runtimes.find(function.runtime), tuple(function.preload), search_path, container)
+        limits = _in_container(limits_of(function.memory_mb, function.max_processes, function.tmp_mb), container)
+        seen = isolation.surroundings(function, staged, container, self._workspace)
         with self.zygotes.lease(spec) as zygote, ExitStack() as on_failure:
             is_ordinary = not platform.variables_acting_at_start(function)
             blank = self._stock.take(Kind(zygote, method), limits) if is_ordinary else None
-            scratch = Scratch(self._workspace.root) if blank is None else blank.scratch
-            environment = platform.environment(function, code_root=staged.root, home=home, scratch=scratch.path)
+            scratch = isolation.scratch_for(container, self._workspace.root) if blank is None else blank.scratch
+            environment = platform.environment(
+                function, code_root=seen.code_root, home=seen.home, scratch=scratch.path
+            )
             if blank is None:
                 with self._stock.urgent_start():
                     blank = start_blank(
@@ -82,22 +91,27 @@ class Starter:
                         method=method,
                         environment=environment,
                         log_bytes=self._log_bytes,
+                        place=seen.place if method == "spawn" else None,
                     )
             on_failure.callback(blank.discard)
-            instance = Instance(function, staged, blank, home=home, environment=environment)
+            instance = Instance(function, staged, blank, seen, environment=environment)
             on_failure.pop_all()
         return instance
 
     def warm_up(self, runtime: str) -> None:
         """Start what instances of *runtime* are started from, and the spare instances; return when they are there.
 
+        At the level of functions that do not ask for one; for containers, for those without a network.
+
         Raises:
             RuntimeNotFoundError: There is no interpreter for it.
             InstanceStartError: The interpreter could not be started.
+            IsolationUnavailableError: The kernel lets us make no containers.
             EngineClosedError: The engine was closed.
         """
-        with self.zygotes.lease(ZygoteSpec(self._runtimes.find(runtime))) as zygote:
-            self._stock.order(Kind(zygote, self._start_method), _USUAL_LIMITS)
+        container = Container(network=False) if self._level == "container" else None
+        with self.zygotes.lease(ZygoteSpec(self._runtimes.find(runtime), container=container)) as zygote:
+            self._stock.order(Kind(zygote, self._start_method), _in_container(_USUAL_LIMITS, container))
             self._stock.fill()
 
     def prepare(self) -> None:
@@ -122,6 +136,10 @@ class Starter:
         """Forget everything in a forked copy of the host."""
         self.zygotes.abandon()
 
+    def _container(self, function: Function) -> Container | None:
+        level = self._level if function.isolation is None else function.isolation
+        return Container(function.network) if level == "container" else None
+
     def _method(self, function: Function) -> StartMethod:
         acting = platform.variables_acting_at_start(function)
         if acting and function.preload:
@@ -130,3 +148,9 @@ class Starter:
         if acting:
             return "spawn"
         return function.start_method or ("fork" if function.preload else self._start_method)
+
+
+def _in_container(limits: Limits, container: Container | None) -> Limits:
+    if container is None:
+        return limits
+    return replace(limits, memory_files_bytes=limits.scratch_bytes + isolation.SHM_BYTES)

@@ -39,11 +39,18 @@ def main():
         __import__("sandbox.zygote")
         control_fd, engine_pidfd, engine_pid = [int(number) for number in sys.argv[2:5]]
         package.zygote.serve(here, control_fd, engine_pidfd, engine_pid, sys.argv[5])
+    elif sys.argv[1] == "house":
+        __import__("sandbox.zygote")
+        package.zygote.move_in(here, [int(number) for number in sys.argv[2:5]], sys.argv[5])
     else:
         # Not the zygote's module: an interpreter that is started for one function has no time for sockets and ctypes.
         __import__("sandbox.bootstrap")
-        request_fd, reply_fd = [int(number) for number in sys.argv[2:]]
-        package.bootstrap.run(request_fd, reply_fd, package.bootstrap.Prepared())
+        numbers = [int(number) for number in sys.argv[2:]]
+        door = None
+        if numbers[2:]:
+            __import__("sandbox.door")
+            door = package.door.Door(*numbers[2:])
+        package.bootstrap.run(numbers[0], numbers[1], package.bootstrap.Prepared(), door=door)
 
 
 if __name__ == "__main__":

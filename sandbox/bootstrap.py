@@ -51,8 +51,8 @@ class Prepared(object):
                 hold_builtins(sys.modules[name])
 
 
-def run(request_fd, reply_fd, prepared, rehearse=None, _sleep=time.sleep):
-    # type: (int, int, Prepared, Any, Any) -> None
+def run(request_fd, reply_fd, prepared, rehearse=None, door=None, _sleep=time.sleep):
+    # type: (int, int, Prepared, Any, Any, Any) -> None
     """Serve one function until the engine closes the request pipe. Never returns.
 
     Args:
@@ -60,6 +60,7 @@ def run(request_fd, reply_fd, prepared, rehearse=None, _sleep=time.sleep):
         reply_fd: Where replies go.
         prepared: Made in this process, or in the zygote before it forked this one.
         rehearse: Called first when nobody waits for this one yet.
+        door: In a container, by which its files come when it is known which (see ``door``).
     """
     try:
         request_fd, reply_fd = stdio.claim_fd(request_fd), stdio.claim_fd(reply_fd)
@@ -72,6 +73,8 @@ def run(request_fd, reply_fd, prepared, rehearse=None, _sleep=time.sleep):
         if frame is None:
             os._exit(0)
         settings = as_native(loads(frame[0]))
+        if door is not None:
+            door.fetch(settings["place"])
         confine.apply_limits(settings["limits"])
         _move_in(settings)
         instance = Instance(settings, reader, reply_fd, prepared.streams)

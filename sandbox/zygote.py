@@ -51,6 +51,14 @@ _SEEDS = 1 << 32  # numpy takes no more
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 
 
+def move_in(here, numbers, options):
+    # type: (str, list[int], str) -> None
+    """Become a zygote of the container level (see ``container``)."""
+    from sandbox import container
+
+    container.move_in(here, numbers, as_native(loads(options.encode("ascii"))))
+
+
 def serve(here, control_fd, engine_pidfd, engine_pid, options):
     # type: (str, int, int, int, str) -> None
     """Obey the engine until it ends, then kill everything below and exit."""
@@ -66,7 +74,7 @@ def serve(here, control_fd, engine_pidfd, engine_pid, options):
     os.environ.clear()  # so that an instance has nothing to clear, and copies no page for it
     zygote = _Zygote(here, control_fd, engine_pidfd, kernel, shield)
     # Else the engine ended before its pidfd could tell us.
-    if os.getppid() == engine_pid and zygote.preload(**as_native(loads(options.encode("ascii")))):
+    if os.getppid() == engine_pid and zygote.prepare(**as_native(loads(options.encode("ascii")))):
         _settle()
         zygote.run()
     zygote.kill_everything()
@@ -118,11 +126,32 @@ class _Zygote(object):
             fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
         self._descriptors = []  # type: list[int]  # of the command that is on its way
         self._instances = set()  # type: set[int]
+        self._cells = None  # type: Any
+        self._servants = set()  # type: set[int]  # children of ours that are no instances, and no strays
         # A handler must be there for the wake-up pipe to be written to; SIGCHLD is ignored by default.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._wake_write)
 
-    def preload(self, preload, search_path):
+    def prepare(self, preload, search_path, cells=None):
+        # type: (list[str], list[str], list[int] | None) -> bool
+        """Do what was asked for when this zygote was started; False when the engine was told that it cannot be."""
+        return (cells is None or self._open_cells(*cells)) and self._preload(preload, search_path)
+
+    def _open_cells(self, function_id, network):
+        # type: (int, int) -> bool
+        """Start instances in cells from now on: this is a zygote of the container level (see ``cell``)."""
+        from sandbox import cell
+
+        try:
+            self._cells = cell.Cells(function_id, bool(network))
+        except OSError as error:
+            refused = {"type": "unavailable", "serial": 0, "what": getattr(error, "what", ""), "error": str(error)}
+            write_frame(self._control.fileno(), refused)
+            return False
+        self._servants.add(self._cells.maker)
+        return True
+
+    def _preload(self, preload, search_path):
         # type: (list[str], list[str]) -> bool
         """Import the modules that all instances of this zygote want; tell the engine when one cannot be had.
 
@@ -187,10 +216,10 @@ class _Zygote(object):
     def _start(self, command, descriptors):
         # type: (dict[str, Any], list[int]) -> int
         zygote_pid = os.getpid()
-        pid = os.fork()
+        pid, cell = (os.fork(), None) if self._cells is None else self._cells.fork()
         if pid == 0:
             try:
-                self._be_born(zygote_pid, command, descriptors)
+                self._be_born(zygote_pid, command, descriptors, cell)
             except BaseException:  # noqa: BLE001  # descriptor 2 is the log, if it came that far
                 failures.print_to_log(self._prepared.streams[1], [])
             finally:
@@ -198,20 +227,25 @@ class _Zygote(object):
         self._instances.add(pid)
         return pid
 
-    def _be_born(self, zygote_pid, command, descriptors):
-        # type: (int, dict[str, Any], list[int]) -> None
+    def _be_born(self, zygote_pid, command, descriptors, cell):
+        # type: (int, dict[str, Any], list[int], Any) -> None
         """Become a session of its own with nothing of the zygote left, then the instance."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._kernel.die_with_parent(zygote_pid)
+        if cell is None:  # else it is in another pid namespace, and told already
+            self._kernel.die_with_parent(zygote_pid)
         os.setsid()
         self._kernel.adopt_orphans()
         if self._ruleset is not None:
             self._shield.enter(self._ruleset)
         request_fd, reply_fd, log_fd = descriptors
         stdio.give_output_to(log_fd)
+        door = None if cell is None else self._cells.enter(cell)
         if command["method"] == "spawn":
-            self._exec(command, request_fd, reply_fd)
+            if door is not None and command["place"] is not None:
+                door.fetch(command["place"])  # the function's variables act when the interpreter starts
+                door = None
+            self._exec(command, (request_fd, reply_fd) + (door.fds if door is not None else ()))
         self._control.close()
         for fd in (self._engine_pidfd, self._wake_read, self._wake_write):
             os.close(fd)
@@ -220,17 +254,17 @@ class _Zygote(object):
                 # 2.7 and 3.6 do not reseed by themselves after a fork, numpy never does; and on 2.7 reading os.urandom
                 # here would leave a descriptor of /dev/urandom behind that no fresh interpreter has.
                 sys.modules[name].seed(command["seed"] % _SEEDS)
-        bootstrap.run(request_fd, reply_fd, self._prepared, rehearse if command["ahead"] else None)
+        bootstrap.run(request_fd, reply_fd, self._prepared, rehearse if command["ahead"] else None, door)
 
-    def _exec(self, command, request_fd, reply_fd):
-        # type: (dict[str, Any], int, int) -> None
-        for fd in (request_fd, reply_fd):
+    def _exec(self, command, fds):
+        # type: (dict[str, Any], tuple[int, ...]) -> None
+        for fd in fds:
             fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) & ~fcntl.FD_CLOEXEC)
         environment = dict(command["environment"])
         if PY2:  # no other way to a standard output of UTF-8; the instance forgets the variable
             environment.setdefault("PYTHONIOENCODING", "utf-8:backslashreplace")
         main = os.path.join(self._here, "__main__.py")  # the folder would cost 10 ms: runpy imports half a library
-        arguments = [sys.executable, "-s", "-u", main, "instance", str(request_fd), str(reply_fd)]
+        arguments = [sys.executable, "-s", "-u", main, "instance"] + [str(fd) for fd in fds]
         os.execve(sys.executable, arguments, environment)
 
     def _reap(self):
@@ -254,6 +288,9 @@ class _Zygote(object):
                 self._instances.discard(pid)
                 ended.append((pid, status, usage))
         if ended:
+            if self._cells is not None:
+                for pid, _, _ in ended:
+                    self._cells.end(pid)
             self._kill_strays()
             os.write(self._wake_write, b"\0")  # it may have taken the word of another instance's end: look again
         for pid, status, usage in ended:
@@ -265,7 +302,7 @@ class _Zygote(object):
         # type: () -> None
         """Kill what dead instances left behind, and what that leaves behind, until there is nothing."""
         while True:
-            strays = [pid for pid in _children() if pid not in self._instances]
+            strays = [pid for pid in _children() if pid not in self._instances and pid not in self._servants]
             if not strays:
                 return
             for pid in strays:
@@ -284,6 +321,7 @@ class _Zygote(object):
         # type: () -> None
         """End every instance and everything below, without a word to an engine that is no more."""
         self._instances.clear()  # so that they are strays, like everything below them
+        self._servants.clear()
         self._kill_strays()
 
 

@@ -22,6 +22,9 @@ from engine import Engine, Function, Result, RuntimeNotFoundError
 REQUIRED_RUNTIMES = ("python2.7", "python3.6", "python3.9")
 """The runtimes that FunctionGraph documents: each promise of the engine is tested on every one of them."""
 
+_LEVEL: Any = os.environ.get("FGENGINE_TEST_ISOLATION", "process")
+"""The isolation level of the engines that tests share: nothing that is promised depends on it."""
+
 _GRACE_S = 2.0
 _shared_engines: list[Engine] = []
 
@@ -108,11 +111,17 @@ def _nothing_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def shared_engines() -> list[Engine]:
+    """Engines that outlive a test: what of theirs is idle is released before anybody looks for leftovers."""
+    return _shared_engines
+
+
+@pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One engine for all tests, warmed up so that no test pays for a zygote, or is blamed for one or for a thread."""
     code = tmp_path_factory.mktemp("warm-up") / "index.py"
     code.write_text("def handler(event, context):\n    return event\n", encoding="utf-8")
-    with Engine(spare_instances=0) as shared:  # tests look at what is alive: it is what they started
+    with Engine(isolation=_LEVEL, spare_instances=0) as shared:  # tests look at what is alive: it is what they started
         for runtime in REQUIRED_RUNTIMES:
             try:
                 shared.invoke(Function(code=code, handler="index.handler", runtime=runtime), None)
@@ -127,7 +136,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.fixture
 def own_engine() -> Iterator[Engine]:
     """An engine for one test: for those that submit, which needs threads, or keep archives unpacked."""
-    with Engine() as own:
+    with Engine(isolation=_LEVEL) as own:
         yield own
 
 

@@ -47,6 +47,8 @@ OPTION_OF_FIELD: Final = {
     "main_thread": "--main-thread",
     "start_method": "--start-method",
     "preload": "--preload",
+    "isolation": "--isolation",
+    "network": "--network",
 }
 
 _CREDENTIAL_NAMES: Final = tuple(each.name for each in fields(Credentials))

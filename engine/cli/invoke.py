@@ -15,7 +15,7 @@ from engine.cli.signals import signals_ignored_at_the_end
 from engine.enforcement import MemoryEnforcement
 from engine.engine import Engine
 from engine.errors import InstanceError, InvalidFunctionError, RuntimeNotFoundError
-from engine.model import Function, StartMethod
+from engine.model import Function, Isolation, StartMethod
 from engine.result import Result
 from engine.runtimes import Runtimes
 
@@ -123,6 +123,12 @@ _OPTIONS: Final = (
         default="auto",
         help="Who keeps the memory limit: control groups as well, or samples alone.  [default: auto]",
     ),
+    click.option(
+        "--isolation",
+        type=click.Choice(get_args(Isolation)),
+        help="How much of the machine the function sees: see docs/security.md.  [default: process]",
+    ),
+    click.option("--network", is_flag=True, help="Let a function in a container have the host's network."),
     _number("--log-bytes", "How much of the log is kept, the newest.", metavar="BYTES", default=4096),
     click.option("--request-id", metavar="TEXT", help="Id of the invocation.  [default: a new UUID]"),
     _number("--repeat", "Invoke it this often; all but the first start warm.", metavar="N", default=1),
