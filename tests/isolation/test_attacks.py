@@ -1,0 +1,63 @@
+"""Every attack at every level, on every runtime; and docs/security.md says the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Status
+from tests.conftest import FunctionMaker
+from tests.isolation.attacks import ATTACKS, DEPENDS, LANDLOCK, OPEN, SOURCE, STOPPED, UNLESS_ROOT
+
+DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "security.md"
+
+
+@pytest.mark.parametrize("level", ["process", "container"])
+@pytest.mark.parametrize("name", [pytest.param(each, marks=pytest.mark.slow) for each in ATTACKS])
+def test_attack_gets_as_far_as_the_table_says(
+    levels: Engine,
+    make_function: FunctionMaker,
+    canary: dict[str, Any],
+    setuid_program: str,
+    level: str,
+    name: str,
+) -> None:
+    """What docs/security.md calls stopped is stopped, and what it calls open is open."""
+    attack = ATTACKS[name]
+    description = {"timeout_s": 20.0, **attack.description}
+    function = make_function(SOURCE.replace("{attack}", attack.source), isolation=level, **description)
+    os.symlink(canary["file"], os.path.join(function.code, "link"))
+    shutil.copy(setuid_program, os.path.join(function.code, "id"))
+    os.chmod(os.path.join(function.code, "id"), 0o4755)
+    seen = "/opt/function/code" if level == "container" else os.fspath(function.code)
+
+    result = levels.invoke(function, {**canary, "setuid": f"{seen}/id"})
+
+    assert result.status in (Status.SUCCESS, Status.DISK_FULL), result
+    assert level == result.isolation
+    got_through = result.status is Status.SUCCESS and result.value
+    expected = {
+        STOPPED: [False],
+        OPEN: [True],
+        UNLESS_ROOT: [False, True] if os.geteuid() == 0 else [False],
+        LANDLOCK: [False, True],
+        DEPENDS: [False, True],
+    }
+    assert got_through in expected[getattr(attack, level)], result.log
+
+
+def test_document_shows_the_table_that_is_tested() -> None:
+    """docs/security.md has a row for each attack, with what the tests above expect of it."""
+    rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+
+    expected = [f"| {attack.title} | {attack.process} | {attack.container} |" for attack in ATTACKS.values()]
+    assert expected == [row for row in rows if row in expected]
+
+
+def test_container_stops_everything_in_the_table() -> None:
+    """There is nothing that we try and know not to be stopped in a container."""
+    assert {STOPPED} == {attack.container for attack in ATTACKS.values()}

@@ -1,0 +1,249 @@
+"""What holds without a container holds in one; and the paths are those of the platform."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from engine import Engine, Function, InvalidFunctionError, Result, Status
+from tests.conftest import FunctionMaker
+
+pytestmark = pytest.mark.slow
+
+SNOOP = """
+import getpass, os, sys, tempfile
+
+def handler(event, context):
+    return {
+        "file": __file__, "cwd": os.getcwd(), "home": os.environ["HOME"], "root": os.environ["RUNTIME_CODE_ROOT"],
+        "tmp": tempfile.gettempdir(), "ids": [os.getuid(), os.geteuid(), os.getgid()], "groups": os.getgroups(),
+        "user": getpass.getuser(), "top": sorted(os.listdir("/opt/function")), "processes": os.getpid(),
+        "hosts": [each for each in ("home", "mnt", "srv", "sys", "media", "boot") if os.path.exists("/" + each)],
+    }
+"""
+
+PLATFORM = {
+    "file": "/opt/function/code/index.py",
+    "cwd": "/opt/function",
+    "home": "/opt/function",
+    "root": "/opt/function/code",
+    "tmp": "/tmp",
+    "ids": [1003, 1003, 1003],
+    "groups": [],
+    "user": "snuser",
+    "top": ["code", "dependencies"],
+    "processes": 2,
+    "hosts": [],
+}
+
+
+def test_paths_and_user_are_those_of_the_platform(levels: Engine, make_function: FunctionMaker) -> None:
+    """A function finds itself where production has it, and nothing of the host around it."""
+    result = levels.invoke(make_function(SNOOP), None)
+
+    assert (PLATFORM, "container") == (result.value, result.isolation)
+
+
+def test_spawned_interpreter_is_inside_from_its_start(levels: Engine, make_function: FunctionMaker) -> None:
+    """Variables that act when an interpreter starts act in the container alone."""
+    result = levels.invoke(make_function(SNOOP, user_data={"PYTHONHASHSEED": "7"}), None)
+
+    assert PLATFORM == result.value
+
+
+def test_start_method_spawn_is_inside_too(levels: Engine, make_function: FunctionMaker) -> None:
+    """Also where nothing but the description asks for a fresh interpreter."""
+    assert PLATFORM == levels.invoke(make_function(SNOOP, start_method="spawn"), None).value
+
+
+def test_trace_shows_the_paths_of_the_platform(levels: Engine, make_function: FunctionMaker) -> None:
+    """The log says where in production's layout a function failed."""
+    result = levels.invoke(make_function("def handler(event, context):\n    raise KeyError(1)\n"), None)
+
+    assert Status.FUNCTION_ERROR is result.status
+    assert 'File "/opt/function/code/index.py", line 2, in handler' in result.log
+
+
+def test_archives_and_dependencies_are_importable(
+    levels: Engine, make_function: FunctionMaker, tmp_path: Path, runtime: str
+) -> None:
+    """A .zip as code, a folder and a .zip beside it: each in its place, in the order given."""
+    code, folder, packed = tmp_path / "code.zip", tmp_path / "libs", tmp_path / "more.zip"
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("src/index.py", "import a, b\n\ndef handler(e, c):\n    return [__file__, a.__file__, b.x]\n")
+    folder.mkdir()
+    (folder / "a.py").write_text("x = 1\n", encoding="utf-8")
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.py", "x = 'hidden by the one before'\n")
+        archive.writestr("b.py", "x = 2\n")
+    function = Function(code=code, handler="src/index.handler", runtime=runtime, dependencies=[folder, packed])
+
+    result = levels.invoke(function, None)
+
+    assert ["/opt/function/code/src/index.py", "/opt/function/dependencies/0/a.py", 2] == result.value
+
+
+ENDS = {
+    "import time\n    time.sleep(20)": (Status.TIMEOUT, ""),
+    "while True: pass": (Status.TIMEOUT, ""),
+    "return len(bytearray(300 << 20) * 2)": (Status.OUT_OF_MEMORY, ""),
+    "os.abort()": (Status.EXITED, "SIGABRT"),
+    "os.kill(os.getpid(), 15); import time; time.sleep(9)": (Status.EXITED, "SIGTERM"),
+    "os._exit(3)": (Status.EXITED, "exit status 3"),
+    "import sys; sys.exit(3)": (Status.FUNCTION_ERROR, "3"),
+    "return object()": (Status.INVALID_RESULT, ""),
+    "open('/tmp/x', 'wb').write(b'x' * (20 << 20))": (Status.DISK_FULL, ""),
+    "import ctypes; ctypes.string_at(0)": (Status.EXITED, "SIGSEGV"),
+}
+
+
+@pytest.mark.parametrize("act", ENDS)
+def test_every_end_is_told_as_without_a_container(levels: Engine, make_function: FunctionMaker, act: str) -> None:
+    """Statuses and texts are the same at both levels."""
+    function = make_function(f"import os\n\ndef handler(event, context):\n    {act}\n", timeout_s=1.0, tmp_mb=16)
+
+    result = levels.invoke(function, None)
+
+    status, words = ENDS[act]
+    assert (status, "container") == (result.status, result.isolation)
+    assert words in (result.error or {})["errorMessage"]
+
+
+def test_memory_is_measured_as_exactly(levels: Engine, make_function: FunctionMaker) -> None:
+    """The peak of a buffer that was touched and freed again, within 2 % or 1 MB of it."""
+    source = """
+        def handler(event, context):
+            block = bytearray(event << 20)
+            for at in range(0, len(block), 4096):
+                block[at] = 1
+            del block
+    """
+    function = make_function(source, memory_mb=512)
+    small, large = (levels.invoke(function, size).summary.memory_used_mb for size in (1, 201))
+
+    assert 200 == pytest.approx(large - small, abs=4)
+
+
+def test_log_is_in_order_with_what_was_started(levels: Engine, make_function: FunctionMaker) -> None:
+    """print, os.write and a subprocess: in the order that they wrote."""
+    source = """
+        from __future__ import print_function
+        import os, subprocess
+
+        def handler(event, context):
+            print("one")
+            subprocess.call(["/bin/echo", "two"])
+            os.write(2, b"three\\n")
+    """
+    assert "one\ntwo\nthree\n" == levels.invoke(make_function(source), None).log
+
+
+DAEMON = """
+import os, subprocess, sys, time
+
+def handler(event, context):
+    subprocess.Popen([sys.executable, "-c", '''
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open("/tmp/daemon", "w").write("up")
+        time.sleep(60)
+'''])
+    while not os.path.exists("/tmp/daemon"):
+        time.sleep(0.005)
+    if event == "hang":
+        time.sleep(60)
+    return len([each for each in os.listdir("/proc") if each.isdigit()])
+"""
+
+
+def test_tree_is_killed_with_its_namespace(levels: Engine, make_function: FunctionMaker) -> None:
+    """A daemon that left its session and its parents lives on with the instance, and dies with it.
+
+    That nothing is left is looked for after every test, by the parents of processes.
+    """
+    function = make_function(DAEMON, timeout_s=5.0)
+    alive = levels.invoke(function, None)
+    again = levels.invoke(function, "hang")
+
+    assert (Status.SUCCESS, Status.TIMEOUT) == (alive.status, again.status)
+    assert alive.value >= 3
+
+
+def test_tmp_is_private_and_new(levels: Engine, make_function: FunctionMaker) -> None:
+    """What one instance left in /tmp is there for its next invocation, and for nobody else's."""
+    source = "import os\n\ndef handler(event, context):\n    seen = os.listdir('/tmp')\n    open('/tmp/x', 'w')\n    return seen\n"
+    first, second = make_function(source), make_function(source)
+    seen = [levels.invoke(function, None).value for function in (first, first, second)]
+
+    assert [[], ["x"], []] == seen
+
+
+def test_loopback_works_within(levels: Engine, make_function: FunctionMaker) -> None:
+    """A function may talk to itself, and to nothing else."""
+    source = """
+        import socket
+
+        def handler(event, context):
+            listener = socket.socket()
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(1)
+            socket.create_connection(listener.getsockname(), 5).close()
+            devices = open("/proc/net/dev").read().splitlines()[2:]
+            return [line.split(":")[0].strip() for line in devices]
+    """
+    assert ["lo"] == [name for name in levels.invoke(make_function(source), None).value if name == "lo"]
+
+
+def test_network_is_the_hosts_when_asked_for(
+    levels: Engine, make_function: FunctionMaker, canary: dict[str, int]
+) -> None:
+    """network=True reaches what the host reaches: here a listener on its loopback."""
+    source = "import socket\n\ndef handler(e, c):\n    socket.create_connection(('127.0.0.1', e), 5).close()\n"
+    results = [levels.invoke(make_function(source, network=each), canary["port"]) for each in (True, False)]
+
+    assert [Status.SUCCESS, Status.FUNCTION_ERROR] == [result.status for result in results]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's containers run as that user")
+def test_code_that_the_container_cannot_read_is_refused(levels: Engine, make_function: FunctionMaker) -> None:
+    """Under root a function is a user of its own: what it cannot read is told before anything is started."""
+    function = make_function("def handler(event, context):\n    return 1\n")
+    os.chmod(function.code, 0o700)
+
+    with pytest.raises(InvalidFunctionError, match="chmod -R"):
+        levels.invoke(function, None)
+
+
+def test_library_of_a_function_is_not_preloaded_outside(
+    levels: Engine, make_function: FunctionMaker, tmp_path: Path
+) -> None:
+    """A zygote sees the host: what a function brings along is never run by it."""
+    (tmp_path / "brought.py").write_text("x = 1\n", encoding="utf-8")
+    function = make_function("def handler(e, c):\n    return 1\n", dependencies=[tmp_path], preload=["brought"])
+
+    with pytest.raises(InvalidFunctionError, match="brought"):
+        levels.invoke(function, None)
+
+
+def test_several_instances_share_nothing(own_engine: Engine, make_function: FunctionMaker) -> None:
+    """Instances that run at once are each the second process of a namespace, with a network of its own."""
+    source = """
+        import os, time
+
+        def handler(event, context):
+            time.sleep(0.2)
+            return [os.getpid()] + [os.readlink("/proc/self/ns/" + kind) for kind in
+                                    ("user", "pid", "mnt", "ipc", "uts", "net")]
+    """
+    function = make_function(source, isolation="container")
+    results: list[Result] = [each.result() for each in [own_engine.submit(function, None) for _ in range(3)]]
+    values = [result.value for result in results]
+    host = {os.readlink(f"/proc/self/ns/{kind}") for kind in ("user", "pid", "mnt", "ipc", "uts", "net")}
+
+    assert [2, 2, 2] == [value[0] for value in values]
+    assert 18 == len({name for value in values for name in value[1:]} - host)
