@@ -78,9 +78,7 @@ class Starter:
             is_ordinary = not platform.variables_acting_at_start(function)
             blank = self._stock.take(Kind(zygote, method), limits) if is_ordinary else None
             scratch = isolation.scratch_for(container, self._workspace.root) if blank is None else blank.scratch
-            environment = platform.environment(
-                function, code_root=seen.code_root, home=seen.home, scratch=scratch.path
-            )
+            environment = platform.environment(function, code_root=seen.code_root, home=seen.home, scratch=scratch.path)
             if blank is None:
                 with self._stock.urgent_start():
                     blank = start_blank(

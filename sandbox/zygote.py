@@ -236,11 +236,11 @@ class _Zygote(object):
             self._kernel.die_with_parent(zygote_pid)
         os.setsid()
         self._kernel.adopt_orphans()
-        if self._ruleset is not None:
-            self._shield.enter(self._ruleset)
         request_fd, reply_fd, log_fd = descriptors
         stdio.give_output_to(log_fd)
         door = None if cell is None else self._cells.enter(cell)
+        if self._ruleset is not None:  # not before: from within, a cell's first process cannot be reached any more
+            self._shield.enter(self._ruleset)
         if command["method"] == "spawn":
             if door is not None and command["place"] is not None:
                 door.fetch(command["place"])  # the function's variables act when the interpreter starts
@@ -288,15 +288,20 @@ class _Zygote(object):
                 self._instances.discard(pid)
                 ended.append((pid, status, usage))
         if ended:
-            if self._cells is not None:
-                for pid, _, _ in ended:
-                    self._cells.end(pid)
+            for pid, _, _ in ended:
+                self._end_cell(pid)
             self._kill_strays()
             os.write(self._wake_write, b"\0")  # it may have taken the word of another instance's end: look again
         for pid, status, usage in ended:
             report = {"type": "exited", "pid": pid, "status": status}
             report["cpu_us"] = int((usage.ru_utime + usage.ru_stime) * 1000000)
             write_frame(self._control.fileno(), report)
+
+    def _end_cell(self, pid):
+        # type: (int) -> None
+        """Kill what an instance that was reaped left in its container, if it was in one."""
+        if self._cells is not None:
+            self._cells.end(pid)
 
     def _kill_strays(self):
         # type: () -> None

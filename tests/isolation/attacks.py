@@ -52,7 +52,9 @@ ATTACKS: Final = {
         OPEN,
     ),
     "write code": Attack(
-        "change its own code", "open(os.path.join(os.path.dirname(__file__), 'written'), 'w').close(); return True", OPEN
+        "change its own code",
+        "open(os.path.join(os.path.dirname(__file__), 'written'), 'w').close(); return True",
+        OPEN,
     ),
     "see": Attack("see a process of the host", "return os.path.exists('/proc/%d' % target['pid'])", OPEN),
     "signal": Attack("signal a process of the host", "os.kill(target['pid'], 18); return True", LANDLOCK),
@@ -127,9 +129,7 @@ ATTACKS: Final = {
         STOPPED,
         description={"tmp_mb": 8, "memory_mb": 256},
     ),
-    "fill shm": Attack(
-        "fill /dev/shm with 96 MB", "return fill('/dev/shm', 96)", OPEN, description={"memory_mb": 512}
-    ),
+    "fill shm": Attack("fill /dev/shm with 96 MB", "return fill('/dev/shm', 96)", OPEN, description={"memory_mb": 512}),
     "inodes": Attack(
         "make 100,000 files",
         "folder = tempfile.mkdtemp()\n"

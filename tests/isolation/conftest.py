@@ -63,8 +63,7 @@ def canary(tmp_path: Path, levels: Engine, make_function: FunctionMaker) -> Iter
         assert process.stdin is not None
         closing.callback(process.stdin.close)
         tcp, abstract, unix = (
-            closing.enter_context(socket.socket(family))
-            for family in (socket.AF_INET, socket.AF_UNIX, socket.AF_UNIX)
+            closing.enter_context(socket.socket(family)) for family in (socket.AF_INET, socket.AF_UNIX, socket.AF_UNIX)
         )
         tcp.bind(("127.0.0.1", 0))
         name = f"fgengine-canary-{os.getpid()}"

@@ -18,7 +18,7 @@ DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "security.md
 
 @pytest.mark.parametrize("level", ["process", "container"])
 @pytest.mark.parametrize("name", [pytest.param(each, marks=pytest.mark.slow) for each in ATTACKS])
-def test_attack_gets_as_far_as_the_table_says(
+def test_attack_gets_as_far_as_the_table_says(  # noqa: PLR0917  # fixtures
     levels: Engine,
     make_function: FunctionMaker,
     canary: dict[str, Any],

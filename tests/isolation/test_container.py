@@ -176,7 +176,14 @@ def test_tree_is_killed_with_its_namespace(levels: Engine, make_function: Functi
 
 def test_tmp_is_private_and_new(levels: Engine, make_function: FunctionMaker) -> None:
     """What one instance left in /tmp is there for its next invocation, and for nobody else's."""
-    source = "import os\n\ndef handler(event, context):\n    seen = os.listdir('/tmp')\n    open('/tmp/x', 'w')\n    return seen\n"
+    source = """
+        import os
+
+        def handler(event, context):
+            seen = os.listdir("/tmp")
+            open("/tmp/x", "w")
+            return seen
+    """
     first, second = make_function(source), make_function(source)
     seen = [levels.invoke(function, None).value for function in (first, first, second)]
 
@@ -223,8 +230,10 @@ def test_library_of_a_function_is_not_preloaded_outside(
     levels: Engine, make_function: FunctionMaker, tmp_path: Path
 ) -> None:
     """A zygote sees the host: what a function brings along is never run by it."""
-    (tmp_path / "brought.py").write_text("x = 1\n", encoding="utf-8")
-    function = make_function("def handler(e, c):\n    return 1\n", dependencies=[tmp_path], preload=["brought"])
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "brought.py").write_text("x = 1\n", encoding="utf-8")
+    function = make_function("def handler(e, c):\n    return 1\n", dependencies=[library], preload=["brought"])
 
     with pytest.raises(InvalidFunctionError, match="brought"):
         levels.invoke(function, None)
