@@ -5,9 +5,9 @@ Theory of operation
 A cell is a process that does next to nothing, the first of a pid namespace, in mount, ipc, uts and network
 namespaces of its own. The zygote forks the instance into that pid namespace as its second process, so signals mean
 there what they mean everywhere (the first process of a namespace ignores what it has no handler for), and the
-instance enters the other namespaces and gives up every privilege: a user namespace in which it is 1003 and nobody else, no capability,
-and a filter on system calls. When it knows what it serves it asks the cell for its files (see ``door``): the cell
-takes them from /.host, and unmounts that. All that is slow, the network namespace above all, is done before the
+instance enters the other namespaces and gives up every privilege: a user namespace in which it is 1003 and nobody
+else, no capability, and a filter on system calls. When it knows what it serves it asks the cell for its files (see
+``door``): the cell takes them from /.host, and unmounts that. All that is slow, the network namespace above all, is done before the
 function is known: an engine that keeps a spare instance pays for it while nobody waits.
 
 The zygote cannot make cells itself. A process that forks into another pid namespace cannot come back to its own,
@@ -25,7 +25,7 @@ import signal
 import socket
 import struct
 
-from sandbox import barred, door
+from sandbox import barred, container, door
 from sandbox import namespaces as ns
 from sandbox.compat import as_native, read_some
 from sandbox.container import HOST
@@ -72,15 +72,18 @@ class Cells(object):
     Args:
         function_id: The number that functions run under in the zygote's user namespace.
         network: Whether they have the host's network.
+        covered: What of the interpreter is below /tmp, where it is to be shown once more: (on the host, here), or to
+            be hidden, where the first of the two is empty.
 
     Raises:
         Refused: The kernel refused something: found out by a rehearsal, before the first function needs it.
     """
 
-    def __init__(self, function_id, network):
-        # type: (int, bool) -> None
+    def __init__(self, function_id, network, covered):
+        # type: (int, bool, list[list[str]]) -> None
         self._function_id = function_id
         self._network = network
+        self._covered = covered
         self._own_pidfd = ns.pidfd_open(os.getpid())
         self._of_instance = {}  # type: dict[int, Cell]
         self._rehearse()
@@ -247,6 +250,8 @@ class Cells(object):
         ns.mount("proc", "/proc", "proc", flags | ns.MS_NOEXEC)  # refused where /.host/proc is covered in part
         ns.bind("/proc/sys", "/proc/sys")
         ns.mount("tmpfs", "/tmp", "tmpfs", flags, _TMP % 1)  # noqa: S108  # its size comes with the function
+        for real, target in self._covered:
+            container.show(real, target) if real else container.hide(target)
         ns.mount("tmpfs", "/dev/shm", "tmpfs", flags, _SHM)  # noqa: S108
         ns.mount("tmpfs", HOME, "tmpfs", flags, "mode=755,size=1m,nr_inodes=4k")
         os.mkdir(DEPENDENCIES)

@@ -63,13 +63,14 @@ def move_in(here, numbers, options):
     wishes = options.pop("house")
     try:
         function_id = _become_root_of_a_namespace()
-        _Builder(here, bool(wishes["network"])).build(wishes["hidden"])
+        builder = _Builder(here, bool(wishes["network"]))
+        builder.build(wishes["hidden"])
     except (OSError, IOError) as error:
         what = getattr(error, "what", "")
         write_frame(numbers[0], {"type": "unavailable", "serial": 0, "what": what, "error": str(error)})
         return
     os.chdir("/")
-    options["cells"] = [function_id, wishes["network"]]
+    options["cells"] = [function_id, wishes["network"], builder.covered]
     arguments = [str(each) for each in numbers] + [json.dumps(options)]
     main = SANDBOX + "/__main__.py"
     os.execv(sys.executable, [sys.executable, "-s", "-u", main, "zygote"] + arguments)
@@ -159,6 +160,7 @@ class _Builder(object):
         self._here = os.path.realpath(here)
         self._network = network
         self._shown = ["/" + name for name in _SYSTEM_FOLDERS]
+        self.covered = []  # type: list[tuple[str, str]]  # shown below /tmp, which each container has of its own
         self._interpreter = os.path.abspath(sys.executable)
         self._executable = os.path.realpath(sys.executable)
         self._real = {path: os.path.realpath(path) for path in _interpreter_folders() + _mapped_files()}
@@ -182,7 +184,8 @@ class _Builder(object):
         ns.bind(HOST + self._here, SANDBOX)
         for path in hidden + real_hidden:
             if self._is_shown(path) and os.path.isdir(path):
-                ns.mount("tmpfs", path, "tmpfs", ns.MS_RDONLY | ns.MS_NOSUID | ns.MS_NODEV, "size=4k,nr_inodes=1")
+                hide(path)
+                self.covered += [("", path)] if path.startswith("/tmp/") else []  # noqa: S108
         ns.mount(HOST + "/proc", "/proc", None, ns.MS_BIND | ns.MS_REC)  # a zygote looks for its children there
 
     def _put_system(self):
@@ -208,9 +211,10 @@ class _Builder(object):
         real = self._real.get(path, path)
         for target in (path, real):
             if not self._is_shown(target) and os.path.exists(HOST + real):
-                _make_place(target, os.path.isdir(HOST + real))
-                ns.bind(HOST + real, target)
+                show(real, target)
                 self._shown.append(target)
+                if target.startswith("/tmp/"):  # noqa: S108
+                    self.covered.append((real, target))
 
     def _show_executable(self):
         # type: () -> None
@@ -263,6 +267,19 @@ def _mapped_files():
         # Five fields, and the path where there is one.
         paths = {line.split(None, 5)[-1].strip() for line in maps}
     return [path for path in paths if path.startswith("/") and os.path.isfile(path)]
+
+
+def show(real, target):
+    # type: (str, str) -> None
+    """Show what is at *real* on the host as *target*."""
+    _make_place(target, os.path.isdir(HOST + real))
+    ns.bind(HOST + real, target)
+
+
+def hide(path):
+    # type: (str) -> None
+    """Cover a folder with an empty one."""
+    ns.mount("tmpfs", path, "tmpfs", ns.MS_RDONLY | ns.MS_NOSUID | ns.MS_NODEV, "size=4k,nr_inodes=1")
 
 
 def _make_place(path, is_folder):

@@ -133,17 +133,17 @@ class _Zygote(object):
         signal.set_wakeup_fd(self._wake_write)
 
     def prepare(self, preload, search_path, cells=None):
-        # type: (list[str], list[str], list[int] | None) -> bool
+        # type: (list[str], list[str], Any) -> bool
         """Do what was asked for when this zygote was started; False when the engine was told that it cannot be."""
         return (cells is None or self._open_cells(*cells)) and self._preload(preload, search_path)
 
-    def _open_cells(self, function_id, network):
-        # type: (int, int) -> bool
+    def _open_cells(self, function_id, network, covered):
+        # type: (int, int, list[list[str]]) -> bool
         """Start instances in cells from now on: this is a zygote of the container level (see ``cell``)."""
         from sandbox import cell
 
         try:
-            self._cells = cell.Cells(function_id, bool(network))
+            self._cells = cell.Cells(function_id, bool(network), covered)
         except OSError as error:
             refused = {"type": "unavailable", "serial": 0, "what": getattr(error, "what", ""), "error": str(error)}
             write_frame(self._control.fileno(), refused)
@@ -287,6 +287,7 @@ class _Zygote(object):
             elif pid in self._instances:
                 self._instances.discard(pid)
                 ended.append((pid, status, usage))
+            self._mourn(pid)
         if ended:
             for pid, _, _ in ended:
                 self._end_cell(pid)
@@ -296,6 +297,13 @@ class _Zygote(object):
             report = {"type": "exited", "pid": pid, "status": status}
             report["cpu_us"] = int((usage.ru_utime + usage.ru_stime) * 1000000)
             write_frame(self._control.fileno(), report)
+
+    def _mourn(self, pid):
+        # type: (int) -> None
+        """End with the process that makes cells: all of them ended with it."""
+        if pid in self._servants and not os.path.exists("/proc/%d" % pid):
+            self.kill_everything()
+            os._exit(1)
 
     def _end_cell(self, pid):
         # type: (int) -> None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import engine as package
 from engine import Engine, Function, InvalidFunctionError, Result, Status
 from tests.conftest import FunctionMaker
 
@@ -256,3 +260,35 @@ def test_several_instances_share_nothing(own_engine: Engine, make_function: Func
 
     assert [2, 2, 2] == [value[0] for value in values]
     assert 18 == len({name for value in values for name in value[1:]} - host)
+
+
+def test_engine_is_hidden_where_it_is_installed(tmp_path: Path) -> None:
+    """An interpreter with the engine among its packages shows all the rest of them, also when it is below /tmp.
+
+    Below /tmp, because a container has a /tmp of its own, and an interpreter may live there.
+    """
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    home = tmp_path / "home"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+    packages = home / "lib" / version / "site-packages"
+    root = Path(package.__file__).parent.parent
+    for name in ("engine", "sandbox"):
+        shutil.copytree(root / name, packages / name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]"))
+    (packages / "other.py").write_text("x = 1\n", encoding="utf-8")
+    function = tmp_path / "index.py"
+    function.write_text(
+        "import os, other\n\ndef handler(event, context):\n"
+        f"    return [other.x, os.listdir({str(packages / 'engine')!r}), os.listdir({str(packages / 'sandbox')!r})]\n",
+        encoding="utf-8",
+    )
+    program = f"""
+from engine import Engine, Function
+with Engine(runtimes={{{version!r}: {str(home / "bin" / "python")!r}}}, isolation="container") as engine:
+    result = engine.invoke(Function(code={str(function)!r}, handler="index.handler", runtime={version!r}), None)
+    print(result.value, result.error, result.log)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+
+    assert "[1, [], []] None \n" == done.stdout, done.stderr
