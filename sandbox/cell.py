@@ -2,13 +2,13 @@
 
 Theory of operation
 -------------------
-A cell is a process that does next to nothing, the first of a pid namespace, in mount, ipc, uts and network
-namespaces of its own. The zygote forks the instance into that pid namespace as its second process, so signals mean
-there what they mean everywhere (the first process of a namespace ignores what it has no handler for), and the
-instance enters the other namespaces and gives up every privilege: a user namespace in which it is 1003 and nobody
-else, no capability, and a filter on system calls. When it knows what it serves it asks the cell for its files (see
-``door``): the cell takes them from /.host, and unmounts that. All that is slow, the network namespace above all, is done before the
-function is known: an engine that keeps a spare instance pays for it while nobody waits.
+A cell is a process that does next to nothing, the first of a pid namespace, in mount, ipc, uts and network namespaces
+of its own. The zygote forks the instance into that pid namespace as its second process, so signals mean there what
+they mean everywhere (the first process of a namespace ignores what it has no handler for), and the instance enters
+the other namespaces and gives up every privilege: a user namespace in which it is 1003 and nobody else, no
+capability, and a filter on system calls. When it knows what it serves it asks the cell for its files (see ``door``):
+the cell takes them from /.host, and unmounts that. All that is slow, the network namespace above all, is done before
+the function is known: an engine that keeps a spare instance pays for it while nobody waits.
 
 The zygote cannot make cells itself. A process that forks into another pid namespace cannot come back to its own,
 unless it is root where that was made; so it goes from cell to cell, and a child that never left makes them: the maker.
