@@ -10,11 +10,12 @@ The zygote is given a pidfd of this process and kills everything when that becom
 control socket is a second sign, and the only one needed when an engine is closed. See ``sandbox/zygote.py``.
 
 The control socket is used by one thread at a time. A command's answer may come behind reports of exits; those
-are kept for whoever asks for them.
+are kept for whoever asks for them. Before the answer come our ends of the instance's pipes, which the zygote makes.
 """
 
 from __future__ import annotations
 
+import array
 import itertools
 import json
 import os
@@ -22,7 +23,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -43,6 +43,8 @@ START_TIMEOUT_NS: Final = 30 * NS_PER_S
 """How long an interpreter may take until it speaks: a thousand times what it takes on an idle machine."""
 
 _MAX_CONTROL_HEADER_BYTES: Final = 64 * 1024
+_PIPE_ENDS: Final = 4  # request to write and to read, reply, log
+_ROOM_FOR_ONE: Final = socket.CMSG_LEN(array.array("i").itemsize)
 
 _SANDBOX_FOLDER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sandbox")
 """By its place and not by its name: a host may have a package 'sandbox' of its own, or change its import path."""
@@ -121,6 +123,10 @@ class Zygote:
         self._exits: dict[int, ExitReport] = {}
         self._living: set[int] = set()
         self._decoder_buffer = b""
+        self._decoded_bytes = 0  # what of the stream is behind us
+        self._fd_at: dict[int, int] = {}  # by the place in the stream of the byte that it came with
+        self._announced = 0
+        self._received: list[int] = []
         self._stderr_fd = os.memfd_create("fgengine-zygote", os.MFD_CLOEXEC)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with ExitStack() as on_failure:
@@ -152,14 +158,14 @@ class Zygote:
         Raises:
             InstanceStartError: The zygote is gone, or the system refused.
         """
-        with ExitStack() as theirs, ExitStack() as ours:
-            request_read, request_write = _pipe(theirs, ours)
-            reply_read, reply_write = _pipe(ours, theirs)
-            log_read, log_write = _pipe(ours, theirs)
+        with ExitStack() as ours:
             with self._lock:
                 self._check_open()
-                header = {"method": method, "environment": dict(environment), "ahead": ahead, "place": place}
-                pid = self._command(header, (request_read, reply_write, log_write))
+                pid, fds = self._command(
+                    {"method": method, "environment": dict(environment), "ahead": ahead, "place": place}
+                )
+                for fd in fds:
+                    ours.callback(os.close, fd)
                 try:
                     pidfd = os.pidfd_open(pid)
                 except OSError as error:
@@ -167,14 +173,13 @@ class Zygote:
                 ours.callback(os.close, pidfd)
                 if proc.parent(pid) != self.pid:  # reaped already, and its number given to somebody else
                     raise InstanceStartError(f"instance {pid} ended before it was reached")
-            kept_request_read = os.dup(request_read)
-            ours.callback(os.close, kept_request_read)
+            request_fd, request_read_fd, reply_fd, log_fd = fds
             channel = Channel(
                 pidfd=pidfd,
-                request_fd=request_write,
-                request_read_fd=kept_request_read,
-                reply_fd=reply_read,
-                log_fd=log_read,
+                request_fd=request_fd,
+                request_read_fd=request_read_fd,
+                reply_fd=reply_fd,
+                log_fd=log_fd,
                 log_bytes=log_bytes,
             )
             ours.pop_all()
@@ -191,8 +196,10 @@ class Zygote:
             deadline_ns = monotonic_ns() + START_TIMEOUT_NS
             while pid not in self._exits:
                 header = self._next_frame(deadline_ns)
-                if header.get("type") == "exited":  # else a late answer, see _await_frame
+                if header.get("type") == "exited":
                     self._keep_exit(header)
+                else:  # a late answer, see _await_frame
+                    self._close_received()
             return self._exits.pop(pid)
 
     def is_unused(self) -> bool:
@@ -257,15 +264,13 @@ class Zygote:
             except OSError as error:
                 raise InstanceStartError(f"{self.interpreter.executable} cannot be run: {error}") from error
 
-    def _command(self, start: Mapping[str, Any], descriptors: tuple[int, ...]) -> int:
+    def _command(self, start: Mapping[str, Any]) -> tuple[int, list[int]]:
+        """Have an instance started; return its number and our ends of its pipes."""
         serial = next(self._serials)
         header = {"type": "start", "serial": serial, "seed": int.from_bytes(os.urandom(6), "big"), **start}
         command = protocol.encode(header)  # before anything is sent: it raises for what JSON cannot express
         try:
             self._control.settimeout(None)
-            for fd in descriptors:
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
-                self._control.sendmsg([b"d"], rights, socket.MSG_NOSIGNAL)
             self._control.sendall(command, socket.MSG_NOSIGNAL)
         except BaseException as error:
             # A KeyboardInterrupt in between leaves half a command in the socket, and everything behind it misread.
@@ -279,7 +284,11 @@ class Zygote:
         pid = int(answer["pid"])
         self._exits.pop(pid, None)  # of an earlier owner of the number, whose start was interrupted
         self._living.add(pid)
-        return pid
+        fds, self._received = self._received, []
+        if len(fds) != _PIPE_ENDS:  # the kernel leaves out what would be over the limit of this process
+            _close_all(fds)
+            raise InstanceStartError(f"instance {pid} has no pipes: this process has too many open files")
+        return pid, fds
 
     def _await_ready(self) -> None:
         header = self._next_frame(monotonic_ns() + START_TIMEOUT_NS)
@@ -301,7 +310,7 @@ class Zygote:
             if header.get("type") == "exited":
                 self._keep_exit(header)
             elif header.get("serial") != serial:
-                continue
+                self._close_received()
             elif header.get("type") == kind:
                 return header
             elif header.get("type") == "failed":
@@ -313,27 +322,62 @@ class Zygote:
         self._exits[header["pid"]] = ExitReport(header["status"], header["cpu_us"])
         self._living.discard(header["pid"])
 
+    def _close_received(self) -> None:
+        fds, self._received = self._received, []
+        _close_all(fds)
+
     def _next_frame(self, deadline_ns: int) -> dict[str, Any]:
-        """Return the next frame's header; frames of a zygote have no payload."""
+        """Return the next frame's header; frames of a zygote have no payload.
+
+        What descriptors came with is dropped here: the frame that announces them, and a byte for each.
+        """
         prefix = protocol.PREFIX_BYTES
         while True:
+            self._take_announced()
             buffer = self._decoder_buffer
-            if len(buffer) >= prefix:
+            if not self._announced and len(buffer) >= prefix:
                 size = prefix + int.from_bytes(buffer[:4], "big")
                 if size > _MAX_CONTROL_HEADER_BYTES:
                     raise ProtocolError(self._story(f"a frame of {size} bytes from the zygote"))
                 if len(buffer) >= size:
-                    self._decoder_buffer = buffer[size:]
-                    return self._header(buffer[prefix:size])
-            if not _is_readable(self._control.fileno(), deadline_ns - monotonic_ns()):
-                raise InstanceStartError(self._story("the zygote stayed silent"))
-            try:
-                data = self._control.recv(65536)
-            except OSError:
-                data = b""
-            if not data:
-                raise InstanceStartError(self._story("the zygote died"))
-            self._decoder_buffer += data
+                    self._advance(size)
+                    header = self._header(buffer[prefix:size])
+                    if header.get("type") != "descriptors":
+                        return header
+                    self._announced = int(header["count"])
+                    continue
+            self._receive(deadline_ns)
+
+    def _take_announced(self) -> None:
+        """Take what has come of the descriptors that a frame announced: they belong to the answer behind them.
+
+        The kernel gives the bytes up to one that has a descriptor, and then that: so its place tells which it is,
+        also when another one was left out because this process has too many.
+        """
+        while self._announced and self._decoder_buffer:
+            fd = self._fd_at.pop(self._decoded_bytes, None)
+            if fd is not None:
+                self._received.append(fd)
+            self._announced -= 1
+            self._advance(1)
+
+    def _advance(self, count: int) -> None:
+        self._decoded_bytes += count
+        self._decoder_buffer = self._decoder_buffer[count:]
+
+    def _receive(self, deadline_ns: int) -> None:
+        """Take more bytes, and the descriptors that come with them."""
+        if not _is_readable(self._control.fileno(), deadline_ns - monotonic_ns()):
+            raise InstanceStartError(self._story("the zygote stayed silent"))
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(65536, _ROOM_FOR_ONE, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            data, ancillary = b"", []
+        if not data:
+            raise InstanceStartError(self._story("the zygote died"))
+        self._decoder_buffer += data
+        for _, _, rights in ancillary:
+            self._fd_at[self._decoded_bytes + len(self._decoder_buffer) - 1] = array.array("i", rights)[0]
 
     def _header(self, text: bytes) -> dict[str, Any]:
         try:
@@ -357,16 +401,14 @@ class Zygote:
         self._process.wait()
 
     def _release(self) -> None:
+        _close_all([*self._received, *self._fd_at.values()])
         self._control.close()
         os.close(self._stderr_fd)
 
 
-def _pipe(read_end: ExitStack, write_end: ExitStack) -> tuple[int, int]:
-    """Open a pipe whose ends are closed by the two stacks."""
-    reader, writer = os.pipe()
-    read_end.callback(os.close, reader)
-    write_end.callback(os.close, writer)
-    return reader, writer
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _is_readable(fd: int, timeout_ns: int) -> bool:

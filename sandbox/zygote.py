@@ -2,11 +2,12 @@
 
 Theory of operation
 -------------------
-The engine talks to a zygote over one stream socket: for each descriptor that a command needs one byte with the
-descriptor attached, and behind them a frame, the command. A plain read throws descriptors away, so a frame is read
-to its end and no further: the next command may follow at once, when nobody waited for the answer to this one. And a
-command is taken one part a look: the rest of one whose sender was interrupted never comes, and instances that end
-must be reaped all the same. Reports of exits come in between, whenever an instance has ended and was reaped.
+The engine talks to a zygote over one stream socket, in frames: commands one way, answers and reports of exits the
+other. The zygote makes an instance's pipes and sends the engine its ends: a frame that says how many descriptors
+follow, then one byte with each. Not the other way round, because the kernel lets no user have more descriptors under
+way than the sender may open (unix(7), ETOOMANYREFS): a function could use that up for the engine, whose limit is the
+host's, and not for the zygote, which has raised its own. A command is taken as it comes: the rest of one whose sender
+was interrupted never does, and instances that end must be reaped all the same.
 
 The zygote stays single-threaded, because fork copies only the thread that calls it, and imports nothing of any
 function. It waits for three things: the socket, the engine's pidfd and the wake-up pipe of SIGCHLD. The pidfd,
@@ -45,9 +46,9 @@ if PY2:
 elif MYPY:
     _multiprocessing = None  # type: Any
 
-_DESCRIPTORS = ("request", "reply", "log")
 _RANDOM_MODULES = ("random", "numpy.random")  # the second one only where it was preloaded
 _SEEDS = 1 << 32  # numpy takes no more
+_READ_BYTES = 65536
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 
 
@@ -73,11 +74,13 @@ def serve(here, control_fd, engine_pidfd, engine_pid, options):
     _allow_descriptors()
     os.environ.clear()  # so that an instance has nothing to clear, and copies no page for it
     zygote = _Zygote(here, control_fd, engine_pidfd, kernel, shield)
-    # Else the engine ended before its pidfd could tell us.
-    if os.getppid() == engine_pid and zygote.prepare(**as_native(loads(options.encode("ascii")))):
-        _settle()
-        zygote.run()
-    zygote.kill_everything()
+    try:
+        # Else the engine ended before its pidfd could tell us.
+        if os.getppid() == engine_pid and zygote.prepare(**as_native(loads(options.encode("ascii")))):
+            _settle()
+            zygote.run()
+    finally:  # also when the engine ended while it was being told something
+        zygote.kill_everything()
     os._exit(0)
 
 
@@ -124,7 +127,7 @@ class _Zygote(object):
             stdio.set_close_on_exec(fd)
         for fd in (self._wake_read, self._wake_write):
             fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
-        self._descriptors = []  # type: list[int]  # of the command that is on its way
+        self._commands = b""  # what has come of the next ones
         self._instances = set()  # type: set[int]
         self._cells = None  # type: Any
         self._servants = set()  # type: set[int]  # children of ours that are no instances, and no strays
@@ -192,34 +195,41 @@ class _Zygote(object):
 
     def _obey(self):
         # type: () -> bool
-        """Take the next part of a command, and start an instance when that was the last; False at the end of them."""
-        try:
-            if len(self._descriptors) < len(_DESCRIPTORS):
-                self._descriptors.append(_receive_descriptor(self._control))
-                return True
-            command = _read_command(self._control.fileno())
-        except EOFError:
-            return False
-        descriptors, self._descriptors = self._descriptors, []
-        try:
-            pid = self._start(command, descriptors)
-        except OSError as error:
-            answer = {"type": "failed", "error": str(error)}  # type: dict[str, Any]
-        else:
-            answer = {"type": "started", "pid": pid}
-        for fd in descriptors:
-            os.close(fd)
-        answer["serial"] = command["serial"]
-        write_frame(self._control.fileno(), answer)
-        return True
+        """Read what has come, and carry out each command that is whole; False at the end of them."""
+        data = read_some(self._control.fileno(), _READ_BYTES)
+        self._commands += data
+        while len(self._commands) >= LENGTHS.size:
+            end = LENGTHS.size + LENGTHS.unpack_from(self._commands)[0]
+            if len(self._commands) < end:
+                break
+            command = as_native(loads(self._commands[LENGTHS.size : end]))
+            self._commands = self._commands[end:]
+            self._carry_out(command)
+        return bool(data)
 
-    def _start(self, command, descriptors):
-        # type: (dict[str, Any], list[int]) -> int
+    def _carry_out(self, command):
+        # type: (dict[str, Any]) -> None
+        """Start an instance, and tell the engine of it."""
+        control_fd, pipes = self._control.fileno(), _Pipes()
+        try:
+            pipes.open()
+            answer = {"type": "started", "pid": self._start(command, pipes)}  # type: dict[str, Any]
+            write_frame(control_fd, {"type": "descriptors", "count": len(pipes.engines)})
+            for fd in pipes.engines:
+                _send_descriptor(self._control, fd)
+        except OSError as error:
+            answer = {"type": "failed", "error": str(error)}
+        pipes.close(pipes.engines + pipes.instances)
+        answer["serial"] = command["serial"]
+        write_frame(control_fd, answer)
+
+    def _start(self, command, pipes):
+        # type: (dict[str, Any], _Pipes) -> int
         zygote_pid = os.getpid()
         pid, cell = (os.fork(), None) if self._cells is None else self._cells.fork()
         if pid == 0:
             try:
-                self._be_born(zygote_pid, command, descriptors, cell)
+                self._be_born(zygote_pid, command, pipes, cell)
             except BaseException:  # noqa: BLE001  # descriptor 2 is the log, if it came that far
                 failures.print_to_log(self._prepared.streams[1], [])
             finally:
@@ -227,8 +237,8 @@ class _Zygote(object):
         self._instances.add(pid)
         return pid
 
-    def _be_born(self, zygote_pid, command, descriptors, cell):
-        # type: (int, dict[str, Any], list[int], Any) -> None
+    def _be_born(self, zygote_pid, command, pipes, cell):
+        # type: (int, dict[str, Any], _Pipes, Any) -> None
         """Become a session of its own with nothing of the zygote left, then the instance."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -236,7 +246,8 @@ class _Zygote(object):
             self._kernel.die_with_parent(zygote_pid)
         os.setsid()
         self._kernel.adopt_orphans()
-        request_fd, reply_fd, log_fd = descriptors
+        pipes.close(pipes.engines)
+        request_fd, reply_fd, log_fd = pipes.instances
         stdio.give_output_to(log_fd)
         door = None if cell is None else self._cells.enter(cell)
         if self._ruleset is not None:  # not before: from within, a cell's first process cannot be reached any more
@@ -365,47 +376,53 @@ def _children():
         return [int(each) for each in listing.read().split()]
 
 
-def _read_command(control_fd):
-    # type: (int) -> dict[str, Any]
-    """The header of one frame without a payload, and not a byte behind it; EOFError at the end of the stream."""
-    header_bytes, _ = LENGTHS.unpack(_read_exactly(control_fd, LENGTHS.size))
-    return as_native(loads(_read_exactly(control_fd, header_bytes)))
+class _Pipes(object):
+    """An instance's three pipes, by whose ends they are; those of both are closed in programs that either starts."""
+
+    def __init__(self):
+        # type: () -> None
+        self.instances = []  # type: list[int]  # request, reply, log
+        self.engines = []  # type: list[int]  # request to write and to read, reply, log
+
+    def open(self):
+        # type: () -> None
+        """Make them.
+
+        Raises:
+            OSError: There are too many descriptors; close() is needed all the same.
+        """
+        for is_request in (True, False, False):
+            reader, writer = os.pipe()
+            stdio.set_close_on_exec(reader)
+            stdio.set_close_on_exec(writer)
+            self.instances.append(reader if is_request else writer)
+            self.engines += [writer] if is_request else [reader]
+        self.engines.insert(1, os.dup(self.instances[0]))  # why the engine wants it is in engine/channel.py
+        stdio.set_close_on_exec(self.engines[1])
+
+    def close(self, fds):
+        # type: (list[int]) -> None
+        """Close these ends."""
+        for fd in fds:
+            os.close(fd)
 
 
-def _read_exactly(fd, size):
-    # type: (int, int) -> bytes
-    data = b""
-    while len(data) < size:
-        more = read_some(fd, size - len(data))
-        if not more:
-            raise EOFError
-        data += more
-    return data
+def _send_descriptor(control, fd):
+    # type: (socket.socket, int) -> None
+    """Send one descriptor along with a single byte."""
+    if not PY2:
+        control.sendmsg([b"d"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
+    else:
+        _send_descriptor_on_2(control.fileno(), fd)
 
 
-def _receive_descriptor_on_2(control_fd):
-    # type: (int) -> int
+def _send_descriptor_on_2(control_fd, fd):
+    # type: (int, int) -> None
     while True:
         try:
-            return int(_multiprocessing.recvfd(control_fd))  # no recvmsg before 3.3
+            _multiprocessing.sendfd(control_fd, fd)  # no sendmsg before 3.3
         except (OSError, IOError) as error:
             if error.errno != errno.EINTR:  # the SIGCHLD of an instance that ended meanwhile
-                raise EOFError
-        except RuntimeError:
-            raise EOFError
-
-
-def _receive_descriptor(control):
-    # type: (socket.socket) -> int
-    """One descriptor, sent along with a single byte; EOFError at the end of the stream."""
-    if PY2:
-        fd = _receive_descriptor_on_2(control.fileno())
-    else:
-        fds = array.array("i")
-        _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_LEN(fds.itemsize))
-        if not ancillary:
-            raise EOFError
-        fds.frombytes(ancillary[0][2][: fds.itemsize])
-        fd = fds[0]
-    stdio.set_close_on_exec(fd)
-    return fd
+                raise
+        else:
+            return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -126,27 +127,46 @@ def test_zygote_serves_many_threads_at_once(zygote: Zygote) -> None:
 
 
 def test_exit_in_the_middle_of_a_command_does_no_harm(zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A SIGCHLD that interrupts the zygote while it receives a descriptor is not the end of its socket (2.7: EINTR)."""
-    sendmsg = socket.socket.sendmsg
-    interrupted: list[object] = []
+    """A SIGCHLD between two parts of a command is not the end of it (2.7: EINTR)."""
+    sendall = socket.socket.sendall
+    parts: list[bytes] = []
 
-    def send_and_interrupt(control: socket.socket, *arguments: Any) -> int:
-        sent = sendmsg(control, *arguments)
-        unread = bytearray(b"\1\0\0\0")
-        while any(unread):  # until the zygote has taken it
-            fcntl.ioctl(control, termios.TIOCOUTQ, unread)
-        while psutil.Process(zygote.pid).status() != psutil.STATUS_SLEEPING:  # and waits for the next one
-            pass
-        os.kill(zygote.pid, signal.SIGCHLD)
-        interrupted.append(arguments)
-        return sent
+    def send_and_interrupt(control: socket.socket, command: bytes, *flags: int) -> None:
+        for parts[len(parts) :] in ([command[:3]], [command[3:40]], [command[40:]]):
+            sendall(control, parts[-1], *flags)
+            unread = bytearray(b"\1\0\0\0")
+            while any(unread):  # until the zygote has taken it
+                fcntl.ioctl(control, termios.TIOCOUTQ, unread)
+            while psutil.Process(zygote.pid).status() != psutil.STATUS_SLEEPING:  # and waits for the next one
+                pass
+            os.kill(zygote.pid, signal.SIGCHLD)
 
     with monkeypatch.context() as patch:
-        patch.setattr(socket.socket, "sendmsg", send_and_interrupt)
+        patch.setattr(socket.socket, "sendall", send_and_interrupt)
         process = started(zygote)
 
-    assert 3 == len(interrupted)
+    assert 3 == len(parts)
     assert "signal SIGKILL" == killed(zygote, process).describe()
+
+
+def test_host_without_room_for_descriptors_is_told_so(zygote: Zygote) -> None:
+    """The kernel leaves out what is over the host's limit; what came is given back, and the next start works."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    free = [number for number in range(used) if not os.path.exists(f"/proc/self/fd/{number}")]
+    fillers = [os.dup(0) for _ in free]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, hard))
+    before = len(os.listdir("/proc/self/task"))
+    try:
+        with pytest.raises(InstanceStartError, match="too many open files"):
+            started(zygote)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fillers:
+            os.close(fd)
+
+    assert before == len(os.listdir("/proc/self/task"))
+    assert "signal SIGKILL" == killed(zygote, started(zygote)).describe()
 
 
 @pytest.mark.parametrize(

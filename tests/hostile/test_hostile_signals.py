@@ -284,3 +284,68 @@ def test_no_road_leads_out_of_an_instance(engine: Engine, runtime: str, method: 
         assert expected + (5 if name in ("engine", "zygote") else 0) == len(roads)
     assert ["engine", "zygote", "neighbour", "canary"] == told["untouched"]
     assert [True, False] == told["neighbour"]
+
+
+FLOODED_HOST = """
+    import json, resource, sys
+    from pathlib import Path
+    from engine import Engine, Function
+
+    folder, runtime, method = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    def function(handler):
+        return Function(code=folder, handler=f"flood.{handler}", runtime=runtime, memory_mb=512, timeout_s=20)
+
+    with Engine(start_method=method, spare_instances=0) as engine:
+        flood = engine.invoke(function("flood"), None)
+        other = engine.invoke(function("other"), None)
+        print(json.dumps([flood.value, flood.error, other.value, other.cold_start]))
+"""
+FLOOD = """
+    import socket, sys
+
+    if sys.version_info[0] == 2:
+        import _multiprocessing
+
+        def send(a, fd):
+            _multiprocessing.sendfd(a.fileno(), fd)
+    else:
+        import array
+
+        def send(a, fd):
+            a.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd] * 100))])
+
+    held = []
+
+    def flood(event, context):
+        refused = 0
+        for _ in range(3000):
+            if len(held) % 100 == 0:
+                pair = socket.socketpair()
+            try:
+                send(pair[0], 0)
+            except (OSError, IOError):
+                refused += 1
+                if refused == 3:
+                    return "as many as the kernel lets me"
+            held.append(pair)
+        return "as many as I wanted"
+
+    def other(event, context):
+        return "calm"
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_descriptors_under_way_keep_nobody_from_a_start(
+    engine: Engine, runtime: str, user: str, folder: Path, method: str
+) -> None:
+    """The kernel counts them for the user: a function's 2,000 are more than the engine itself could send."""
+    (folder / "flood.py").write_text(textwrap.dedent(FLOOD), encoding="utf-8")
+    interpreter = engine.runtimes.find(runtime)
+    flooded, error, calm, was_cold = told_by_host(FLOODED_HOST, user, folder, interpreter, method)
+
+    assert error is None
+    assert flooded.startswith("as many as")
+    assert ("calm", True) == (calm, was_cold)
