@@ -9,14 +9,11 @@ host. Whoever reaps it, its pidfd tells that it ended.)
 The zygote is given a pidfd of this process and kills everything when that becomes readable; the end of the
 control socket is a second sign, and the only one needed when an engine is closed. See ``sandbox/zygote.py``.
 
-The control socket is used by one thread at a time. A command's answer may come behind reports of exits; those
-are kept for whoever asks for them. Before the answer come our ends of the instance's pipes, which the zygote makes.
+The zygote makes an instance's pipes, and sends our ends of them with its answer (``engine/control.py``).
 """
 
 from __future__ import annotations
 
-import array
-import itertools
 import json
 import os
 import select
@@ -29,11 +26,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
-from engine import proc, protocol
+from engine import proc
 from engine.channel import Channel
-from engine.clock import NS_PER_MS, NS_PER_S, monotonic_ns
+from engine.clock import NS_PER_MS, NS_PER_S
+from engine.control import Control, close_all
 from engine.errors import InstanceStartError, InvalidFunctionError, ProtocolError
 from engine.isolation import Container, unavailable
 from engine.platform import BARE_ENVIRONMENT
@@ -42,9 +38,7 @@ from engine.runtimes import Interpreter
 START_TIMEOUT_NS: Final = 30 * NS_PER_S
 """How long an interpreter may take until it speaks: a thousand times what it takes on an idle machine."""
 
-_MAX_CONTROL_HEADER_BYTES: Final = 64 * 1024
 _PIPE_ENDS: Final = 4  # request to write and to read, reply, log
-_ROOM_FOR_ONE: Final = socket.CMSG_LEN(array.array("i").itemsize)
 
 _SANDBOX_FOLDER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sandbox")
 """By its place and not by its name: a host may have a package 'sandbox' of its own, or change its import path."""
@@ -118,17 +112,10 @@ class Zygote:
         self.interpreter = spec.interpreter
         self._lock = threading.Lock()
         self._closed = False
-        self._garbled = False
-        self._serials = itertools.count(1)
-        self._exits: dict[int, ExitReport] = {}
         self._living: set[int] = set()
-        self._decoder_buffer = b""
-        self._decoded_bytes = 0  # what of the stream is behind us
-        self._fd_at: dict[int, int] = {}  # by the place in the stream of the byte that it came with
-        self._announced = 0
-        self._received: list[int] = []
         self._stderr_fd = os.memfd_create("fgengine-zygote", os.MFD_CLOEXEC)
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._control = Control(ours, self._story)
         with ExitStack() as on_failure:
             on_failure.callback(self._release)
             with theirs:
@@ -137,7 +124,6 @@ class Zygote:
             self._pidfd = os.pidfd_open(self.pid)
             on_failure.callback(os.close, self._pidfd)
             on_failure.callback(self._kill)
-            self._control.settimeout(0)
             self._await_ready()
             on_failure.pop_all()
 
@@ -158,32 +144,25 @@ class Zygote:
         Raises:
             InstanceStartError: The zygote is gone, or the system refused.
         """
+        command = {
+            "type": "start",
+            "method": method,
+            "environment": dict(environment),
+            "seed": int.from_bytes(os.urandom(6), "big"),
+            "ahead": ahead,
+            "place": place,
+        }
+        self._check_open()
+        answer = self._control.command(command, START_TIMEOUT_NS)
         with ExitStack() as ours:
-            with self._lock:
-                self._check_open()
-                pid, fds = self._command(
-                    {"method": method, "environment": dict(environment), "ahead": ahead, "place": place}
-                )
-                for fd in fds:
-                    ours.callback(os.close, fd)
-                try:
-                    pidfd = os.pidfd_open(pid)
-                except OSError as error:
-                    raise InstanceStartError(f"instance {pid} ended before it was reached: {error}") from error
-                ours.callback(os.close, pidfd)
-                if proc.parent(pid) != self.pid:  # reaped already, and its number given to somebody else
-                    raise InstanceStartError(f"instance {pid} ended before it was reached")
-            request_fd, request_read_fd, reply_fd, log_fd = fds
-            channel = Channel(
-                pidfd=pidfd,
-                request_fd=request_fd,
-                request_read_fd=request_read_fd,
-                reply_fd=reply_fd,
-                log_fd=log_fd,
-                log_bytes=log_bytes,
-            )
+            ours.callback(close_all, answer.fds)
+            if answer.header.get("type") == "failed":
+                raise InstanceStartError(f"the system refused a new instance: {answer.header.get('error')}")
+            if answer.header.get("type") != "started":
+                raise ProtocolError(self._story(f"an unexpected frame from the zygote: {answer.header!r}"))
+            channel = self._channel(int(answer.header["pid"]), answer.fds, log_bytes)
             ours.pop_all()
-        return Process(pid, channel)
+        return Process(int(answer.header["pid"]), channel)
 
     def wait_exit(self, pid: int) -> ExitReport:
         """Wait until instance *pid* was reaped and nothing that it started is alive.
@@ -191,16 +170,10 @@ class Zygote:
         Raises:
             InstanceStartError: The zygote is gone; its instances died with it.
         """
-        with self._lock:
-            self._check_open()
-            deadline_ns = monotonic_ns() + START_TIMEOUT_NS
-            while pid not in self._exits:
-                header = self._next_frame(deadline_ns)
-                if header.get("type") == "exited":
-                    self._keep_exit(header)
-                else:  # a late answer, see _await_frame
-                    self._close_received()
-            return self._exits.pop(pid)
+        self._check_open()
+        header = self._control.wait_exit(pid, START_TIMEOUT_NS)
+        self._living.discard(pid)
+        return ExitReport(header["status"], header["cpu_us"])
 
     def is_unused(self) -> bool:
         """Whether no instance of it is known to live; none does when it is dead."""
@@ -212,7 +185,7 @@ class Zygote:
 
     def can_start(self) -> bool:
         """Whether it can start instances: one whose control socket was cut in the middle of a command cannot."""
-        return not self._garbled and self.is_alive()
+        return not self._control.is_garbled and self.is_alive()
 
     def close(self) -> None:
         """End the zygote with everything below it, and wait until all is gone. Idempotent."""
@@ -220,8 +193,7 @@ class Zygote:
             if self._closed:
                 return
             self._closed = True
-            with suppress(OSError):
-                self._control.shutdown(socket.SHUT_RDWR)
+            self._control.shut_down()
             if not _is_readable(self._pidfd, START_TIMEOUT_NS):
                 self._kill()
             self._process.wait()
@@ -264,129 +236,39 @@ class Zygote:
             except OSError as error:
                 raise InstanceStartError(f"{self.interpreter.executable} cannot be run: {error}") from error
 
-    def _command(self, start: Mapping[str, Any]) -> tuple[int, list[int]]:
-        """Have an instance started; return its number and our ends of its pipes."""
-        serial = next(self._serials)
-        header = {"type": "start", "serial": serial, "seed": int.from_bytes(os.urandom(6), "big"), **start}
-        command = protocol.encode(header)  # before anything is sent: it raises for what JSON cannot express
-        try:
-            self._control.settimeout(None)
-            self._control.sendall(command, socket.MSG_NOSIGNAL)
-        except BaseException as error:
-            # A KeyboardInterrupt in between leaves half a command in the socket, and everything behind it misread.
-            self._garbled = True
-            if isinstance(error, OSError):
-                raise InstanceStartError(self._story(f"the zygote cannot be reached: {error}")) from error
-            raise
-        finally:
-            self._control.settimeout(0)
-        answer = self._await_frame("started", serial, monotonic_ns() + START_TIMEOUT_NS)
-        pid = int(answer["pid"])
-        self._exits.pop(pid, None)  # of an earlier owner of the number, whose start was interrupted
+    def _channel(self, pid: int, fds: list[int], log_bytes: int) -> Channel:
+        """Return the channel to the instance *pid*, which must be this zygote's still; *fds* are our ends."""
         self._living.add(pid)
-        fds, self._received = self._received, []
         if len(fds) != _PIPE_ENDS:  # the kernel leaves out what would be over the limit of this process
-            _close_all(fds)
             raise InstanceStartError(f"instance {pid} has no pipes: this process has too many open files")
-        return pid, fds
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            raise InstanceStartError(f"instance {pid} cannot be reached: {error}") from error
+        with ExitStack() as on_failure:
+            on_failure.callback(os.close, pidfd)
+            if proc.parent(pid) != self.pid:  # reaped already, and its number given to somebody else
+                raise InstanceStartError(f"instance {pid} ended before it was reached")
+            request_fd, request_read_fd, reply_fd, log_fd = fds
+            channel = Channel(
+                pidfd=pidfd,
+                request_fd=request_fd,
+                request_read_fd=request_read_fd,
+                reply_fd=reply_fd,
+                log_fd=log_fd,
+                log_bytes=log_bytes,
+            )
+            on_failure.pop_all()
+        return channel
 
     def _await_ready(self) -> None:
-        header = self._next_frame(monotonic_ns() + START_TIMEOUT_NS)
+        header = self._control.first_word(START_TIMEOUT_NS)
         if header.get("type") == "unavailable":
             raise unavailable(str(header.get("what")), str(header.get("error")))
         if header.get("type") == "unloadable":
             raise InvalidFunctionError("preload", header.get("module"), f"cannot be imported: {header.get('error')}")
         if header.get("type") != "ready":
             raise ProtocolError(self._story(f"an unexpected frame from the zygote: {header!r}"))
-
-    def _await_frame(self, kind: str, serial: int, deadline_ns: int) -> dict[str, Any]:
-        """Return the frame of *kind* that answers the command *serial*, keeping the exits that come before it.
-
-        The answer to a command whose caller was interrupted comes late, and is nobody's: that instance finds its
-        pipes closed, and ends.
-        """
-        while True:
-            header = self._next_frame(deadline_ns)
-            if header.get("type") == "exited":
-                self._keep_exit(header)
-            elif header.get("serial") != serial:
-                self._close_received()
-            elif header.get("type") == kind:
-                return header
-            elif header.get("type") == "failed":
-                raise InstanceStartError(f"the system refused a new instance: {header.get('error')}")
-            else:
-                raise ProtocolError(self._story(f"an unexpected frame from the zygote: {header!r}"))
-
-    def _keep_exit(self, header: dict[str, Any]) -> None:
-        self._exits[header["pid"]] = ExitReport(header["status"], header["cpu_us"])
-        self._living.discard(header["pid"])
-
-    def _close_received(self) -> None:
-        fds, self._received = self._received, []
-        _close_all(fds)
-
-    def _next_frame(self, deadline_ns: int) -> dict[str, Any]:
-        """Return the next frame's header; frames of a zygote have no payload.
-
-        What descriptors came with is dropped here: the frame that announces them, and a byte for each.
-        """
-        prefix = protocol.PREFIX_BYTES
-        while True:
-            self._take_announced()
-            buffer = self._decoder_buffer
-            if not self._announced and len(buffer) >= prefix:
-                size = prefix + int.from_bytes(buffer[:4], "big")
-                if size > _MAX_CONTROL_HEADER_BYTES:
-                    raise ProtocolError(self._story(f"a frame of {size} bytes from the zygote"))
-                if len(buffer) >= size:
-                    self._advance(size)
-                    header = self._header(buffer[prefix:size])
-                    if header.get("type") != "descriptors":
-                        return header
-                    self._announced = int(header["count"])
-                    continue
-            self._receive(deadline_ns)
-
-    def _take_announced(self) -> None:
-        """Take what has come of the descriptors that a frame announced: they belong to the answer behind them.
-
-        The kernel gives the bytes up to one that has a descriptor, and then that: so its place tells which it is,
-        also when another one was left out because this process has too many.
-        """
-        while self._announced and self._decoder_buffer:
-            fd = self._fd_at.pop(self._decoded_bytes, None)
-            if fd is not None:
-                self._received.append(fd)
-            self._announced -= 1
-            self._advance(1)
-
-    def _advance(self, count: int) -> None:
-        self._decoded_bytes += count
-        self._decoder_buffer = self._decoder_buffer[count:]
-
-    def _receive(self, deadline_ns: int) -> None:
-        """Take more bytes, and the descriptors that come with them."""
-        if not _is_readable(self._control.fileno(), deadline_ns - monotonic_ns()):
-            raise InstanceStartError(self._story("the zygote stayed silent"))
-        try:
-            data, ancillary, _, _ = self._control.recvmsg(65536, _ROOM_FOR_ONE, socket.MSG_CMSG_CLOEXEC)
-        except OSError:
-            data, ancillary = b"", []
-        if not data:
-            raise InstanceStartError(self._story("the zygote died"))
-        self._decoder_buffer += data
-        for _, _, rights in ancillary:
-            self._fd_at[self._decoded_bytes + len(self._decoder_buffer) - 1] = array.array("i", rights)[0]
-
-    def _header(self, text: bytes) -> dict[str, Any]:
-        try:
-            header = orjson.loads(text)
-        except ValueError:
-            header = None
-        if not isinstance(header, dict):
-            raise ProtocolError(self._story(f"a frame that is no JSON object from the zygote: {text[:80]!r}"))
-        return header
 
     def _story(self, what: str) -> str:
         """Return *what* with the interpreter and the last words of the zygote."""
@@ -401,14 +283,8 @@ class Zygote:
         self._process.wait()
 
     def _release(self) -> None:
-        _close_all([*self._received, *self._fd_at.values()])
         self._control.close()
         os.close(self._stderr_fd)
-
-
-def _close_all(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 def _is_readable(fd: int, timeout_ns: int) -> bool:

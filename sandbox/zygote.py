@@ -166,7 +166,8 @@ class _Zygote(object):
             try:
                 __import__(name)
             except BaseException as error:  # noqa: BLE001  # whatever a library raises at import
-                told = {"type": "unloadable", "module": name, "error": "%s: %s" % (type(error).__name__, error)}
+                words = "%s: %s" % (type(error).__name__, error)
+                told = {"type": "unloadable", "serial": 0, "module": name, "error": words}
                 write_frame(self._control.fileno(), told)
                 return False
         sys.path[:] = before

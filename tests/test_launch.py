@@ -128,21 +128,22 @@ def test_zygote_serves_many_threads_at_once(zygote: Zygote) -> None:
 
 def test_exit_in_the_middle_of_a_command_does_no_harm(zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> None:
     """A SIGCHLD between two parts of a command is not the end of it (2.7: EINTR)."""
-    sendall = socket.socket.sendall
+    send = socket.socket.send
     parts: list[bytes] = []
 
-    def send_and_interrupt(control: socket.socket, command: bytes, *flags: int) -> None:
+    def send_and_interrupt(control: socket.socket, command: bytes, *flags: int) -> int:
         for parts[len(parts) :] in ([command[:3]], [command[3:40]], [command[40:]]):
-            sendall(control, parts[-1], *flags)
+            send(control, parts[-1], *flags)
             unread = bytearray(b"\1\0\0\0")
             while any(unread):  # until the zygote has taken it
                 fcntl.ioctl(control, termios.TIOCOUTQ, unread)
             while psutil.Process(zygote.pid).status() != psutil.STATUS_SLEEPING:  # and waits for the next one
                 pass
             os.kill(zygote.pid, signal.SIGCHLD)
+        return len(command)
 
     with monkeypatch.context() as patch:
-        patch.setattr(socket.socket, "sendall", send_and_interrupt)
+        patch.setattr(socket.socket, "send", send_and_interrupt)
         process = started(zygote)
 
     assert 3 == len(parts)
@@ -158,7 +159,7 @@ def test_host_without_room_for_descriptors_is_told_so(zygote: Zygote) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, hard))
     before = len(os.listdir("/proc/self/task"))
     try:
-        with pytest.raises(InstanceStartError, match="too many open files"):
+        with pytest.raises(InstanceStartError, match=r"(?i)too many open files"):
             started(zygote)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -326,3 +327,36 @@ def test_abandoned_copy_leaves_the_zygote_alone() -> None:
     done = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
 
     assert ("3 exit status 0\n", "", 0) == (done.stdout, done.stderr, done.returncode)
+
+
+def test_thread_that_waits_for_an_exit_keeps_nobody_from_a_start(zygote: Zygote) -> None:
+    """Whoever waits reads for all of them."""
+    slow = started(zygote)
+    with ThreadPoolExecutor() as executor:
+        waiting = executor.submit(zygote.wait_exit, slow.pid)
+        while not zygote._control._is_read:  # no more than the start of a thread
+            pass
+        others = [started(zygote) for _ in range(3)]
+        told = [killed(zygote, each).describe() for each in others]
+        is_waiting = not waiting.done()
+        slow.channel.kill()
+        last = waiting.result(10).describe()
+        slow.channel.close()
+
+    assert is_waiting
+    assert ["signal SIGKILL"] * 4 == [*told, last]
+
+
+def test_everybody_who_waits_is_told_that_the_zygote_died(zygote: Zygote) -> None:
+    """Not the one thread alone that was reading for the others."""
+    processes = [started(zygote) for _ in range(3)]
+    with ThreadPoolExecutor() as executor:
+        waiting = [executor.submit(zygote.wait_exit, each.pid) for each in processes]
+        while not zygote._control._is_read:
+            pass
+        os.kill(zygote.pid, signal.SIGKILL)
+        errors = [each.exception(10) for each in waiting]
+    for process in processes:
+        process.channel.close()
+
+    assert [InstanceStartError] * 3 == [type(each) for each in errors]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     "errors model",
     "protocol lifecycle clock billing logring payload platform result timeline verdict",
-    "launch isolation memory runtimes staging archives cgroups channel faults places probe proc scratch workspace",
+    "launch control isolation memory runtimes staging archives cgroups channel faults places probe proc scratch workspace",
     "supervisor guard enforcement outcome zygotes janitor",
     "blank instance",
     "pool invocation events starter",

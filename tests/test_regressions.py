@@ -26,6 +26,7 @@ import pytest
 from engine import Engine, EngineClosedError, Function, InvalidEventError, InvalidFunctionError, Result, Status, launch
 from engine import engine as facade
 from engine.clock import NS_PER_S
+from engine.control import Control
 from engine.launch import Zygote, ZygoteSpec
 from engine.payload import encode_event
 from engine.pool import Pool
@@ -68,7 +69,7 @@ def test_answer_to_an_interrupted_start_is_nobodys(
         engine.warm_up([runtime])
         for _ in range(2):
             with monkeypatch.context() as patch:
-                patch.setattr(Zygote, "_await_frame", interrupted)
+                patch.setattr(Control, "_answer", interrupted)
                 with pytest.raises(KeyboardInterrupt):
                     engine.invoke(function, 1)
         first, second = engine.invoke(function, 2), engine.invoke(function, 3)
@@ -88,16 +89,16 @@ def test_zygote_that_was_cut_off_in_a_command_serves_on_and_starts_no_more(
     How an instance ends that it started before is told as ever, and at once.
     """
     function, other = make_function(ECHO), make_function(ECHO)
-    sendall = socket.socket.sendall
+    send = socket.socket.send
 
-    def cut_off(control: socket.socket, command: bytes, *flags: int) -> None:
-        sendall(control, command[:sent], *flags)
-        interrupted()
+    def cut_off(control: socket.socket, command: bytes, *flags: int) -> int:
+        send(control, command[:sent], *flags)
+        return interrupted()
 
     with Engine(spare_instances=0) as engine:
         before = engine.invoke(function, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(socket.socket, "sendall", cut_off)
+            patch.setattr(socket.socket, "send", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 engine.invoke(other, 2)
         warm, cold = engine.invoke(function, 3), engine.invoke(other, 4)
