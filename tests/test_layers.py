@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     "errors model",
     "protocol lifecycle clock billing logring payload platform result timeline verdict",
-    "launch control isolation memory runtimes staging archives cgroups channel faults places probe proc scratch workspace",
+    "launch control isolation channel memory faults proc cgroups scratch workspace "
+    "staging archives runtimes places probe",
     "supervisor guard enforcement outcome zygotes janitor",
     "blank instance",
     "pool invocation events starter",
