@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     "errors model",
     "protocol lifecycle clock billing logring payload platform result timeline verdict",
-    "launch control isolation channel memory faults proc cgroups scratch workspace "
-    "staging archives runtimes places probe",
+    "archives cgroups channel control faults memory places probe proc scratch workspace",
+    "isolation launch runtimes staging",
     "supervisor guard enforcement outcome zygotes janitor",
     "blank instance",
     "pool invocation events starter",
