@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol, cast
 
 from benchmarks.engines import engine_unavailable, make_function, open_engine
 from benchmarks.harness import BenchmarkError, Contender, Effort, Job, Question, Values
+from benchmarks.promises import median_at_most, tail_at_most
 from benchmarks.references import pipe_ends
-from benchmarks.stats import Sense, Statistic, Target
 
 OVERSHOOT: Final = "overshoot_us"
 
@@ -153,19 +153,7 @@ QUESTION: Final = Question(
     quick=Effort(rounds=1, calls=10, warm_up=1),
     measure=measure_overshoot,
     targets=(
-        Target(
-            contender=EngineKill.name,
-            metric=OVERSHOOT,
-            statistic=Statistic.P50,
-            sense=Sense.AT_MOST,
-            bound=2000,
-        ),
-        Target(
-            contender=EngineKill.name,
-            metric=OVERSHOOT,
-            statistic=Statistic.P99,
-            sense=Sense.AT_MOST,
-            bound=10_000,
-        ),
+        median_at_most(2_000, EngineKill.name, OVERSHOOT),
+        tail_at_most(10_000, EngineKill.name, OVERSHOOT),
     ),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.harness import CALL, Effort, Question
+from benchmarks.harness import Effort, Question
 from benchmarks.import_time import Snippet, measure
-from benchmarks.stats import Sense, Statistic, Target
+from benchmarks.promises import median_at_most
 
 _FIRST: Final = "import, Engine(), invoke"
 
@@ -25,14 +25,5 @@ QUESTION: Final = Question(
     full=Effort(rounds=3, calls=15, warm_up=2),
     quick=Effort(rounds=1, calls=5, warm_up=1),
     measure=measure,
-    targets=(
-        Target(
-            contender=_FIRST,
-            metric=CALL,
-            statistic=Statistic.P50,
-            sense=Sense.AT_MOST,
-            bound=150_000,
-            pinned=False,
-        ),
-    ),
+    targets=(median_at_most(150_000, _FIRST, pinned=False),),
 )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from benchmarks.engines import engine_unavailable
 from benchmarks.harness import CALL, ROOT, Contender, Effort, Job, Question, Values, environment
-from benchmarks.stats import Sense, Statistic, Target
+from benchmarks.promises import median_at_most
 
 _TIMED: Final = """\
 import sys, time
@@ -66,14 +66,5 @@ QUESTION: Final = Question(
     full=Effort(rounds=5, calls=20, warm_up=2),
     quick=Effort(rounds=2, calls=5, warm_up=1),
     measure=measure,
-    targets=(
-        Target(
-            contender="import engine",
-            metric=CALL,
-            statistic=Statistic.P50,
-            sense=Sense.AT_MOST,
-            bound=60_000,
-            pinned=False,
-        ),
-    ),
+    targets=(median_at_most(60_000, "import engine", pinned=False),),
 )

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from benchmarks.engines import EngineWarm
 from benchmarks.harness import CALL, Contender, Effort, Job, Question, Values, time_calls
+from benchmarks.promises import times_at_most
 from benchmarks.references import pipe_ends, start_echo, stop
-from benchmarks.stats import Sense, Statistic, Target
 
 _BYTES: Final = 6_000_000
 _TEXT_ENGINE: Final = "engine, JSON text"
@@ -75,14 +75,5 @@ QUESTION: Final = Question(
     quick=Effort(rounds=1, calls=3, warm_up=1),
     event=rows_event,
     measure=measure,
-    targets=(
-        Target(
-            contender=_TEXT_ENGINE,
-            metric=CALL,
-            statistic=Statistic.RATIO,
-            against=JsonAndCopies.name,
-            sense=Sense.AT_MOST,
-            bound=1.2,
-        ),
-    ),
+    targets=(times_at_most(1.2, _TEXT_ENGINE, JsonAndCopies.name),),
 )

@@ -6,8 +6,8 @@ import subprocess
 from typing import Any, Final
 
 from benchmarks.engines import checked, engine_unavailable, make_function, open_engine
-from benchmarks.harness import CALL, Contender, Effort, Job, Question, Values, time_calls
-from benchmarks.stats import Sense, Statistic, Target
+from benchmarks.harness import Contender, Effort, Job, Question, Values, time_calls
+from benchmarks.promises import times_at_most
 
 _LINES: Final = "lines"
 _TO_NULL: Final = "engine, /dev/null"
@@ -91,14 +91,5 @@ QUESTION: Final = Question(
     options={_LINES: 1_000_000},
     quick_options={_LINES: 100_000},
     measure=measure,
-    targets=(
-        Target(
-            contender=_PRINTED,
-            metric=CALL,
-            statistic=Statistic.RATIO,
-            against=_TO_NULL,
-            sense=Sense.AT_MOST,
-            bound=1.3,
-        ),
-    ),
+    targets=(times_at_most(1.3, _PRINTED, _TO_NULL),),
 )

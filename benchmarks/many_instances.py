@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from benchmarks.engines import checked, engine_unavailable, make_function, open_engine
 from benchmarks.footprint import cpu_time_ns, descendants, pss_mb
-from benchmarks.harness import CALL, Contender, Effort, Job, Question, Values, time_calls
-from benchmarks.stats import Sense, Statistic, Target
+from benchmarks.harness import Contender, Effort, Job, Question, Values, time_calls
+from benchmarks.promises import median_at_most, times_at_most
 
 _INSTANCES: Final = "instances"
 _ONE: Final = "engine, 1 instance"
@@ -75,12 +75,6 @@ def measure(contender: Contender, job: Job, event: Any) -> Values:
     }
 
 
-def _at_most(metric: str, bound: float) -> Target:
-    return Target(
-        contender=_MANY, metric=metric, statistic=Statistic.P50, sense=Sense.AT_MOST, bound=bound, pinned=False
-    )
-
-
 QUESTION: Final = Question(
     name="many_instances",
     title="1,000 warm instances",
@@ -92,17 +86,9 @@ QUESTION: Final = Question(
     quick_options={_INSTANCES: 100},
     measure=measure,
     targets=(
-        _at_most(START, 3),
-        _at_most(PSS, 2),
-        _at_most(IDLE, 0.5),
-        Target(
-            contender=_MANY,
-            metric=CALL,
-            statistic=Statistic.RATIO,
-            against=_ONE,
-            sense=Sense.AT_MOST,
-            bound=1.1,
-            pinned=True,
-        ),
+        median_at_most(3, _MANY, START, pinned=False),
+        median_at_most(2, _MANY, PSS, pinned=False),
+        median_at_most(0.5, _MANY, IDLE, pinned=False),
+        times_at_most(1.1, _MANY, _ONE, pinned=True),
     ),
 )

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from benchmarks.engines import EngineWarm, engine_unavailable, make_function, open_engine
 from benchmarks.harness import CALL, BenchmarkError, Contender, Effort, Job, Question, Values, small_event, time_calls
+from benchmarks.promises import as_fast_at_least
 from benchmarks.references import BareEcho, pipe_ends, start_echo, stop
-from benchmarks.stats import Sense, Statistic, Target
 
 _AHEAD: Final = "bare echo, written ahead"
 _EVENTS: Final = "events"
@@ -124,21 +124,7 @@ QUESTION: Final = Question(
     event=small_event,
     measure=measure_per_event,
     targets=(
-        Target(
-            contender=EngineMap.name,
-            metric=CALL,
-            statistic=Statistic.SPEEDUP,
-            against="engine, one at a time",
-            sense=Sense.AT_LEAST,
-            bound=2.0,
-        ),
-        Target(
-            contender=EngineMap.name,
-            metric=CALL,
-            statistic=Statistic.SPEEDUP,
-            against=_AHEAD,
-            sense=Sense.AT_LEAST,
-            bound=0.6,
-        ),
+        as_fast_at_least(2.0, EngineMap.name, "engine, one at a time"),
+        as_fast_at_least(0.6, EngineMap.name, _AHEAD),
     ),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks.engines import EngineWarm
-from benchmarks.harness import CALL, Effort, Question
+from benchmarks.harness import Effort, Question
+from benchmarks.promises import spread_at_most, times_at_most
 from benchmarks.references import BareEcho
-from benchmarks.stats import Sense, Statistic, Target
 
 _ECHO: Final = "bare echo"
 
@@ -26,31 +26,8 @@ QUESTION: Final = Question(
     full=Effort(rounds=7, calls=3000, warm_up=500),
     quick=Effort(rounds=2, calls=500, warm_up=100),
     targets=(
-        Target(
-            contender="engine",
-            metric=CALL,
-            statistic=Statistic.RATIO,
-            against=_ECHO,
-            sense=Sense.AT_MOST,
-            bound=2.0,
-            pinned=True,
-        ),
-        Target(
-            contender="engine",
-            metric=CALL,
-            statistic=Statistic.RATIO,
-            against=_ECHO,
-            sense=Sense.AT_MOST,
-            bound=1.3,
-            pinned=False,
-        ),
-        Target(
-            contender="engine",
-            metric=CALL,
-            statistic=Statistic.SPREAD,
-            sense=Sense.AT_MOST,
-            bound=3.0,
-            pinned=True,
-        ),
+        times_at_most(2.0, "engine", _ECHO, pinned=True),
+        times_at_most(1.3, "engine", _ECHO, pinned=False),
+        spread_at_most(3.0, "engine", pinned=True),
     ),
 )
