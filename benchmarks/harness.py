@@ -21,11 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
+from benchmarks import remains
+from benchmarks.footprint import descendants
 from benchmarks.stats import Measurement, Setting, Target, interleaved
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 HANDLERS: Final = ROOT / "benchmarks" / "handlers"
 RUNTIMES: Final = ("python2.7", "python3.6", "python3.9")
+HOST: Final = "python{}.{}".format(*sys.version_info)
+"""The label of the interpreter that runs the benchmarks, the only one that most peers can use."""
 CALL: Final = "call_us"
 """The metric of a timed call: microseconds from before it to after it."""
 
@@ -38,6 +42,14 @@ _STDERR_SHOWN_CHARS = 2000
 
 class BenchmarkError(Exception):
     """A measurement failed, or a contender gave a wrong answer: its figure would mean nothing."""
+
+
+class NotHereError(BenchmarkError):
+    """Only the attempt could show that this machine does not allow the measurement; the message says why."""
+
+
+NOT_HERE_STATUS: Final = 77
+"""How a measurement that ended with NotHereError exits: automake's code of a skipped test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +157,8 @@ class Question:
         base: The contender that every row's ratio is taken of; None for no ratios.
         pinnings: Which of pinned (True) and unpinned (False) to measure.
         runtimes: Runtimes that it must be asked on; empty for those of the command line.
+        with_host: Ask it on the benchmarks' own interpreter as well, before all others.
+        notes: What the table says of a contender besides its figures, by name; under the heading note_title.
         event: Makes what the function is called with; the reply has to equal it.
         measure: Turns a started contender into values by metric; it gets the event to check replies by.
         options: What the command line can set for it, with what it is otherwise.
@@ -161,7 +175,11 @@ class Question:
     variants: Sequence[str] = ("",)
     quick_variants: Sequence[str] | None = None
     pinnings: Sequence[bool] = (True, False)
+    quick_pinnings: Sequence[bool] | None = None
     runtimes: Sequence[str] = ()
+    with_host: bool = False
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    note_title: str = ""
     event: Callable[[], Any] = small_event
     measure: Callable[[Contender, Job, Any], Values] = time_calls
     options: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -170,12 +188,9 @@ class Question:
     def settings(self, runtimes: Iterable[str], *, quick: bool) -> list[Setting]:
         """Everything that this question varies, for those *runtimes*."""
         variants = self.quick_variants if quick and self.quick_variants is not None else self.variants
-        return [
-            Setting(runtime, pinned, variant)
-            for pinned in self.pinnings
-            for runtime in self.runtimes or runtimes
-            for variant in variants
-        ]
+        pinnings = self.quick_pinnings if quick and self.quick_pinnings is not None else self.pinnings
+        asked = dict.fromkeys([*([HOST] if self.with_host else []), *(self.runtimes or runtimes)])
+        return [Setting(runtime, pinned, variant) for pinned in pinnings for runtime in asked for variant in variants]
 
     def contender(self, name: str) -> Contender:
         """The contender of that name."""
@@ -248,6 +263,8 @@ def run(question: Question, plan: Plan) -> Iterator[Measurement | Skipped]:
             try:
                 yield Measurement(job.contender, job.setting, number, measure_in_fresh_process(job))
                 continue
+            except NotHereError as error:
+                reason = str(error)
             except BenchmarkError as error:
                 reason, failed = str(error), True
         given_up.add((job.contender, job.setting))
@@ -276,9 +293,11 @@ def measure_in_fresh_process(job: Job) -> Values:
     """Run *job* in a process of its own and return its values.
 
     Raises:
-        BenchmarkError: It failed, gave a wrong answer, or took longer than ten minutes.
+        NotHereError: It cannot be measured on this machine.
+        BenchmarkError: It failed, gave a wrong answer, left a process behind, or took longer than ten minutes.
     """
     command = [sys.executable, "-m", "benchmarks.measure", job.to_json()]
+    before = frozenset(descendants(os.getpid()))
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -295,6 +314,11 @@ def measure_in_fresh_process(job: Job) -> Values:
             if isinstance(error, subprocess.TimeoutExpired):
                 raise BenchmarkError(f"no result after {_MEASUREMENT_TIMEOUT_S} s") from None
             raise
+    left = remains.end_all(keep=before)
+    if process.returncode == NOT_HERE_STATUS:
+        raise NotHereError(errors.decode("utf-8", "replace").strip())
+    if process.returncode == 0 and left:
+        raise BenchmarkError(f"left behind: {', '.join(left)}")
     if process.returncode != 0:
         raise BenchmarkError(errors.decode("utf-8", "replace")[-_STDERR_SHOWN_CHARS:].strip())
     values: Values = json.loads(output)

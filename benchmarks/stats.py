@@ -9,6 +9,7 @@ would move with them.
 from __future__ import annotations
 
 import enum
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,13 +129,6 @@ class Verdict:
         """Whether the promise was kept."""
         return self.target.is_met_by(self.value)
 
-    @property
-    def missed_by(self) -> float:
-        """How many times worse than its bound: at most 1 for a promise that was kept."""
-        if self.target.sense is Sense.AT_MOST:
-            return self.value / self.target.bound
-        return self.target.bound / self.value
-
 
 @dataclass(frozen=True)
 class Row:
@@ -195,13 +189,13 @@ def percentile(values: Iterable[float], percent: float) -> float:
     return ordered[int(rank) - 1]
 
 
-def ratio(series: Series, base: Series) -> float | None:
-    """How many times *base* the series takes: the median over rounds of the ratio of both p50s in a round.
+def ratio(series: Series, base: Series, percent: float = 50) -> float | None:
+    """How many times *base* the series takes: the median over rounds of the ratio of both percentiles in a round.
 
     None when no round has both.
     """
     both = sorted(series.rounds.keys() & base.rounds.keys())
-    ratios = [percentile(series.rounds[number], 50) / percentile(base.rounds[number], 50) for number in both]
+    ratios = [percentile(series.rounds[each], percent) / percentile(base.rounds[each], percent) for each in both]
     return statistics.median(ratios) if ratios else None
 
 
@@ -234,7 +228,14 @@ def make_rows(measurements: Iterable[Measurement], *, base: str | None, targets:
         return Row(series, ratio(series, reference) if reference else None, verdicts)
 
     rows = [row(series) for series in series_list]
-    return sorted(rows, key=lambda each: (each.series.setting.pinned is False, each.series.setting, each.series.metric))
+    return sorted(rows, key=_place)
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    """Pinned first, and python3.9 before python3.11."""
+    setting = row.series.setting
+    version = [int(number) for number in re.findall(r"\d+", setting.runtime)]
+    return not setting.pinned, version, setting.runtime, setting.variant, row.series.metric
 
 
 def _value_of(statistic: Statistic, series: Series, against: Series | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import footprint, machine, questions, report, stats
+from benchmarks import footprint, lines, machine, questions, report, results_io, stats
 from benchmarks.cold_start import QUESTION as COLD_START
 from benchmarks.deadline import way_and_timeout_ms
 from benchmarks.harness import (
@@ -171,19 +171,6 @@ def test_verdicts_say_what_was_measured_of_each_statistic(promise: Target, value
 
 
 @pytest.mark.parametrize(
-    ("missed_by", "promise", "value"),
-    [
-        (2.0, target(Statistic.RATIO, 2), 4.0),
-        (0.5, target(Statistic.RATIO, 2), 1.0),
-        (4.0, target(Statistic.SPEEDUP, 8, Sense.AT_LEAST), 2.0),
-    ],
-)
-def test_verdict_says_by_how_much_a_target_is_missed(missed_by: float, promise: Target, value: float) -> None:
-    """Over 1 is missed, whichever way round the promise is."""
-    assert missed_by == stats.Verdict(promise, value).missed_by
-
-
-@pytest.mark.parametrize(
     ("expected", "restriction"),
     [
         (True, {}),
@@ -299,9 +286,9 @@ def test_json_has_what_a_reader_needs(tmp_path: Path) -> None:
     question = a_question(Fake("ours"), base="base", targets=(target(Statistic.RATIO, 2),))
     rows = report.rows_of(question, measured("base", [10, 20]) + measured("ours", [50, 70]))
     skipped = [Skipped("peer", PINNED, "not installed")]
-    made = report.to_json(question, rows, skipped, machine={"kernel": "x"}, quick=True)
-    read = json.loads(report.write(made, tmp_path).read_text())
-    assert (1, "no such module", True, {"kernel": "x"}) == (
+    made = results_io.to_json(question, rows, skipped, machine={"kernel": "x"}, quick=True)
+    read = json.loads(results_io.write(made, tmp_path).read_text())
+    assert (2, "no such module", True, {"kernel": "x"}) == (
         read["schema"],
         read["question"],
         read["quick"],
@@ -339,7 +326,7 @@ def test_json_has_what_a_reader_needs(tmp_path: Path) -> None:
 )
 def test_values_are_shown_with_their_unit(expected: str, value: float, metric: str) -> None:
     """About three digits, and a unit that keeps them readable."""
-    assert expected == report.human(value, metric)
+    assert expected == lines.human(value, metric)
 
 
 @pytest.mark.parametrize(
@@ -354,14 +341,36 @@ def test_values_are_shown_with_their_unit(expected: str, value: float, metric: s
 )
 def test_targets_are_shown_in_words(expected: str, promise: Target) -> None:
     """The promise is read beside the figure, without looking anything up."""
-    assert expected == report.target_text(promise)
+    shown = {"statistic": promise.statistic.value, "sense": promise.sense.value, "bound": promise.bound}
+    assert expected == lines.target_text({**shown, "against": promise.against}, promise.metric)
 
 
-def test_missing_contenders_take_one_line_each() -> None:
-    """The same reason in six settings is one line; a traceback is its last line."""
-    skipped = [Skipped("peer", each, "Traceback\nImportError: no peer", failed=True) for each in (PINNED, UNPINNED)]
-    lines = report.missing_lines(skipped)
-    assert ["failed: peer: ImportError: no peer (python3.9, pinned; python3.9, unpinned)"] == lines
+def test_missing_contenders_take_one_line_for_each_reason() -> None:
+    """The same reason for two in two settings is one line; a traceback is its last line."""
+    skipped = [
+        Skipped(name, where, "Traceback\nImportError: no peer", failed=True)
+        for name in ("peer", "other")
+        for where in (PINNED, UNPINNED)
+    ]
+    shown = lines.missing_lines(results_io.skipped_json(skipped))
+    assert ["failed: peer; other: ImportError: no peer (python3.9, pinned; python3.9, unpinned)"] == shown
+
+
+@pytest.mark.parametrize(
+    ("expected", "promise", "value"),
+    [
+        ("2.31 missed by 16%", target(Statistic.RATIO, 2), 2.31),
+        ("6.00 missed by 25%", target(Statistic.SPEEDUP, 8, Sense.AT_LEAST), 6.0),
+        ("1.99 met", target(Statistic.RATIO, 2), 1.99),
+        ("3.00 ms missed by 50%", target(Statistic.P50, 2000, against=None), 3000.0),
+    ],
+)
+def test_a_missed_target_says_by_how_much(expected: str, promise: Target, value: float) -> None:
+    """As a part of the bound, whichever way round the promise is."""
+    rows = stats.make_rows(measured("ours", [value]), base=None, targets=[])
+    row = stats.Row(rows[0].series, None, [stats.Verdict(promise, value)])
+    result = results_io.to_json(a_question(Fake("ours")), [row], [], machine={}, quick=False)
+    assert [expected] == [each.measured for line in lines.lines_of(result) for each in line.promises]
 
 
 @pytest.mark.parametrize("name", questions.NAMES)
