@@ -31,6 +31,15 @@ def parent_of(stat: str) -> int:
     return int(stat.rpartition(")")[2].split()[1])
 
 
+def is_zombie(pid: int) -> bool:
+    """Whether *pid* has ended, and nobody has collected it yet; also true when there is no such process."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
+
+
 def pss_mb(pid: int) -> float:
     """Memory of *pid*, each shared page divided by those who share it, in MB of 1024 KiB."""
     return parse_pss_kb((_PROC / str(pid) / "smaps_rollup").read_text()) / 1024

@@ -10,6 +10,8 @@ from benchmarks.harness import Question
 NAMES: Final = (
     "warm_invoke",
     "cold_start",
+    "peers_warm",
+    "peers_cold",
     "deadline",
     "throughput",
     "large_payload",

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from benchmarks.footprint import descendants
+from benchmarks.footprint import descendants, is_zombie
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _GRACE_S: Final = 2.0
@@ -52,20 +52,21 @@ def end_all(keep: Collection[int], grace_s: float = _GRACE_S) -> list[str]:
 def _others(keep: Collection[int]) -> list[int]:
     """Who is alive below us and not to *keep*, after those that have ended were collected."""
     others = [pid for pid in descendants(os.getpid()) if pid not in keep]
-    return [pid for pid in others if not _is_collected(pid)]
+    return [pid for pid in others if not _has_ended(pid)]
 
 
-def _is_collected(pid: int) -> bool:
+def _has_ended(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
-        return False  # the child of somebody below us
+        # The child of somebody below us, who may never collect it.
+        return is_zombie(pid)
 
 
 def _name_of(pid: int) -> str:
     """The command line of *pid*, its first argument without its folder."""
     try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+        arguments = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
     except OSError:
         arguments = []
     return " ".join([os.path.basename(arguments[0]), *arguments[1:3]]) if arguments else str(pid)
