@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.harness import BenchmarkError, Job
 
 
-def engine_unavailable(**needed_options: str) -> str | None:
+def engine_unavailable(**needed_options: Any) -> str | None:
     """Why the engine cannot be measured with those options of ``Engine``; None when it can."""
     try:
         from engine import Engine  # noqa: PLC0415  # only the processes that measure it should pay for it
@@ -81,30 +82,37 @@ class EngineWarm:
 
 
 class EngineCold:
-    """A cold start for each call: every call invokes a function that has no instance yet."""
+    """A cold start for each call: every call invokes a function that has no instance yet.
 
-    def __init__(self, start_method: str) -> None:
-        self.name = f"engine, {start_method}"
-        self._start_method = start_method
+    Args:
+        start_method: Of the engine.
+        name: What the tables call it; by default the engine and its start method.
+        options: Further options of the engine.
+        fields: Fields of the functions.
+    """
+
+    def __init__(
+        self, start_method: str, *, name: str = "", options: Mapping[str, Any] | None = None, **fields: Any
+    ) -> None:
+        self.name = name or f"engine, {start_method}"
+        self._options = {"start_method": start_method, **(options or {})}
+        self._fields = fields
 
     def unavailable(self, job: Job) -> str | None:
-        if self._start_method == "fork" and engine_unavailable() is None:
-            return None  # what it does by itself, whether or not it has an option for it
-        return engine_unavailable(start_method=self._start_method)
+        return engine_unavailable(**self._options)
 
     def start(self, job: Job, event: Any) -> None:
-        options = {} if self._start_method == "fork" else {"start_method": self._start_method}
         calls = 1 + job.warm_up + job.calls
-        self._engine = open_engine(job, max_instances=calls, **options)
+        self._engine = open_engine(job, max_instances=calls, **self._options)
         # Functions that differ in their name alone share no instance.
-        self._functions = iter([make_function(job, name=f"cold-{number}") for number in range(calls)])
+        self._functions = iter([make_function(job, name=f"cold-{number}", **self._fields) for number in range(calls)])
         self._event = event
         self._engine.warm_up([job.setting.runtime])  # the zygote is started once for each runtime, not for each call
 
     def call(self) -> Any:
         result = self._engine.invoke(next(self._functions), self._event)
-        if not result.cold_start:
-            raise BenchmarkError("a warm start")
+        if not (checked(result) == self._event and result.cold_start):
+            raise BenchmarkError("a warm start, or a wrong answer")
         return result.value, result.log, result.summary.memory_used_mb
 
     def decoded(self, reply: Any) -> Any:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.engines import EngineCold
-from benchmarks.harness import CALL, Contender, Effort, Job, Question, Values, check_reply
+from benchmarks.harness import Effort, Question
 from benchmarks.peers import Cold
 from benchmarks.peers.everyone import NOTE_TITLE, all_peers, notes
 from benchmarks.references import BareZygote, PlainSubprocess
+from benchmarks.starts import time_starts
 
 _FORK: Final = EngineCold("fork")
 _SPAWN: Final = EngineCold("spawn")
-
-
-def time_starts(contender: Contender, job: Job, event: Any) -> Values:
-    """Time each call, and have its worker ended by decoded() before the next one is started."""
-    check_reply(contender, event)
-    values = []
-    for _ in range(job.warm_up + job.calls):
-        started = time.perf_counter_ns()
-        reply = contender.call()
-        values.append((time.perf_counter_ns() - started) / 1000)
-        contender.decoded(reply)
-    return {CALL: values[job.warm_up :]}
 
 
 QUESTION: Final = Question(
@@ -36,7 +24,7 @@ QUESTION: Final = Question(
     notes=notes(PlainSubprocess.name, BareZygote.name, _FORK.name, _SPAWN.name),
     note_title=NOTE_TITLE,
     pinnings=(True,),
-    full=Effort(rounds=3, calls=8, warm_up=1),
+    full=Effort(rounds=3, calls=7, warm_up=1),
     quick=Effort(rounds=1, calls=2, warm_up=1),
     measure=time_starts,
 )

@@ -12,6 +12,8 @@ NAMES: Final = (
     "cold_start",
     "peers_warm",
     "peers_cold",
+    "preload",
+    "container_start",
     "deadline",
     "throughput",
     "large_payload",

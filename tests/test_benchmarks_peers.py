@@ -16,7 +16,7 @@ from benchmarks.footprint import descendants
 from benchmarks.harness import CALL, HOST, Job, measure_in_fresh_process, small_event, stage_functions
 from benchmarks.peers import ANOTHER, SAME, Cold, Peer, Warm
 from benchmarks.peers.everyone import all_peers, notes
-from benchmarks.peers_cold import time_starts
+from benchmarks.starts import time_starts
 from benchmarks.stats import Setting
 
 PEERS = {peer.name: peer for peer in all_peers()}
