@@ -10,13 +10,20 @@ from benchmarks import results_io
 from benchmarks.document import own_python_rows
 from benchmarks.harness import CALL
 from benchmarks.lines import human
+from benchmarks.peers import ANOTHER
 
 NAME: Final = "chart.svg"
 QUESTIONS: Final = ("peers_warm", "peers_cold")
 
 _TITLES: Final = ("warm call", "new worker to its first reply")
 _FLOOR: Final = frozenset({"bare echo, objects", "bare zygote"})
-_COLOURS: Final = {"engine": "#0b7a5b", "floor": "#9aa3ad", "peer": "#5b7fb5"}
+_COLOURS: Final = {
+    "the engine": "#0b7a5b",
+    "the floor: nothing but pipes and JSON": "#9aa3ad",
+    "another Python than the caller's": "#5b7fb5",
+    "the caller's own Python alone": "#c2cfe3",
+}
+_ENGINE_KIND, _FLOOR_KIND, _ANOTHER_KIND, _SAME_KIND = _COLOURS
 _INK: Final = "#24292f"
 _PAPER: Final = "#ffffff"
 """A ground of its own: the same picture is read in a light and in a dark viewer."""
@@ -45,6 +52,7 @@ def draw(folder: Path = results_io.FOLDER) -> Path | None:
 
 def _draw(results: list[Mapping[str, Any]], path: Path) -> Path:
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.patches import Patch  # noqa: PLC0415
 
     figure = Figure(figsize=(8.6, 8.4), facecolor=_PAPER, layout="constrained")
     panels = figure.subplots(
@@ -52,6 +60,14 @@ def _draw(results: list[Mapping[str, Any]], path: Path) -> Path:
     )
     for panel, result, title in zip(panels, results, _TITLES, strict=True):
         _panel(panel, result, title)
+    figure.legend(
+        handles=[Patch(color=colour, label=kind) for kind, colour in _COLOURS.items()],
+        loc="outside upper center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+    )
     note = "A quick run, not to quote. " if any(each["quick"] for each in results) else ""
     figure.supxlabel(
         f"{note}Medians, pinned to one CPU, Python {results[0]['machine']['host_python']}; scales are logarithmic.",
@@ -70,7 +86,7 @@ def _panel(panel: Any, result: Mapping[str, Any], title: str) -> None:
     rows = sorted(own_python_rows(result).values(), key=lambda row: row["p50"])
     names = [row["contender"] for row in rows]
     values = [row["p50"] for row in rows]
-    panel.barh(names, values, color=[_COLOURS[kind_of(name)] for name in names], height=0.7)
+    panel.barh(names, values, color=[_COLOURS[kind_of(name, result["notes"])] for name in names], height=0.7)
     panel.set_xscale("log")
     panel.set_xlim(min(values) / 2, max(values) * _ROOM_FOR_FIGURES)
     panel.invert_yaxis()
@@ -86,11 +102,13 @@ def _panel(panel: Any, result: Mapping[str, Any], title: str) -> None:
         ratio = "" if name == base or row["ratio_to_base"] is None else f"  {row['ratio_to_base']:.2f} x {base}"
         panel.text(row["p50"] * 1.06, place, human(row["p50"], CALL) + ratio, va="center", fontsize=9, color=_INK)
     for label, name in zip(panel.get_yticklabels(), names, strict=True):
-        label.set_fontweight("bold" if kind_of(name) == "engine" else "normal")
+        label.set_fontweight("bold" if name.startswith("engine") else "normal")
 
 
-def kind_of(contender: str) -> str:
-    """Whose bar it is: the engine's, the floor's, or a peer's."""
+def kind_of(contender: str, notes: Mapping[str, str]) -> str:
+    """Whose bar it is: the engine's, the floor's, or that of a peer that can or cannot run another Python."""
     if contender.startswith("engine"):
-        return "engine"
-    return "floor" if contender in _FLOOR else "peer"
+        return _ENGINE_KIND
+    if contender in _FLOOR:
+        return _FLOOR_KIND
+    return _ANOTHER_KIND if notes.get(contender) == ANOTHER else _SAME_KIND

@@ -26,7 +26,7 @@ QUESTION: Final = Question(
         EngineCold("spawn"),
     ),
     base=_PLAIN,
-    full=Effort(rounds=3, calls=20, warm_up=2),
+    full=Effort(rounds=3, calls=12, warm_up=2),
     quick=Effort(rounds=1, calls=6, warm_up=2),
     quick_pinnings=(True,),
     measure=time_starts,

@@ -22,8 +22,8 @@ QUESTION: Final = Question(
     name="first_invoke",
     title="From the first line of a program to its first result",
     contenders=(Snippet(_FIRST, _CODE, needs_engine=True),),
-    full=Effort(rounds=3, calls=15, warm_up=2),
-    quick=Effort(rounds=1, calls=5, warm_up=1),
+    full=Effort(rounds=2, calls=6, warm_up=1),
+    quick=Effort(rounds=1, calls=3, warm_up=1),
     measure=measure,
     targets=(median_at_most(150_000, _FIRST, pinned=False),),
 )

@@ -63,8 +63,8 @@ QUESTION: Final = Question(
         Snippet("import engine", "import engine; engine.Engine", needs_engine=True),
     ),
     runtimes=("host",),
-    full=Effort(rounds=5, calls=20, warm_up=2),
-    quick=Effort(rounds=2, calls=5, warm_up=1),
+    full=Effort(rounds=3, calls=8, warm_up=1),
+    quick=Effort(rounds=1, calls=3, warm_up=1),
     measure=measure,
     targets=(median_at_most(60_000, "import engine", pinned=False),),
 )

@@ -86,7 +86,7 @@ QUESTION: Final = Question(
         PlainPrinting(),
     ),
     base=_TO_NULL,
-    full=Effort(rounds=3, calls=2),
+    full=Effort(rounds=2, calls=1),
     quick=Effort(rounds=1, calls=1),
     options={_LINES: 1_000_000},
     quick_options={_LINES: 100_000},

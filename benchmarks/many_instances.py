@@ -80,7 +80,7 @@ QUESTION: Final = Question(
     title="1,000 warm instances",
     contenders=(EngineAmong(_ONE, alone=True), EngineAmong(_MANY, alone=False)),
     base=_ONE,
-    full=Effort(rounds=3, calls=2000, warm_up=300),
+    full=Effort(rounds=1, calls=2000, warm_up=300),
     quick=Effort(rounds=1, calls=300, warm_up=50),
     options={_INSTANCES: 1000},
     quick_options={_INSTANCES: 100},

@@ -21,7 +21,7 @@ QUESTION: Final = Question(
     with_host=True,
     notes=notes(_ECHO.name, _ENGINE.name),
     note_title=NOTE_TITLE,
-    full=Effort(rounds=3, calls=600, warm_up=100),
+    full=Effort(rounds=2, calls=500, warm_up=100),
     quick=Effort(rounds=1, calls=100, warm_up=20),
     quick_pinnings=(True,),
 )

@@ -95,7 +95,7 @@ QUESTION: Final = Question(
     variants=(_STDLIB, _NUMPY),
     pinnings=(True,),
     with_host=True,
-    full=Effort(rounds=3, calls=6, warm_up=1),
+    full=Effort(rounds=2, calls=6, warm_up=1),
     quick=Effort(rounds=1, calls=3, warm_up=1),
     quick_variants=(_STDLIB,),
     measure=time_starts,

@@ -23,8 +23,8 @@ QUESTION: Final = Question(
         EngineWarm("engine, JSON text", objects=False),
     ),
     base=_ECHO,
-    full=Effort(rounds=7, calls=3000, warm_up=500),
-    quick=Effort(rounds=2, calls=500, warm_up=100),
+    full=Effort(rounds=5, calls=2000, warm_up=300),
+    quick=Effort(rounds=1, calls=500, warm_up=100),
     targets=(
         times_at_most(2.0, "engine", _ECHO, pinned=True),
         times_at_most(1.3, "engine", _ECHO, pinned=False),
