@@ -156,7 +156,7 @@ QUESTION: Final = Question(
     variants=(*_WAYS, _LONG),
     quick_variants=("busy loop", "stopped", _FORK_BOMB),
     pinnings=(True,),
-    full=Effort(rounds=1, calls=15, warm_up=1),
+    full=Effort(rounds=1, calls=12, warm_up=1),
     quick=Effort(rounds=1, calls=5, warm_up=1),
     measure=measure_overshoot,
     targets=(

@@ -24,6 +24,7 @@ QUESTION: Final = Question(
     contenders=(Snippet(_FIRST, _CODE, needs_engine=True),),
     full=Effort(rounds=2, calls=6, warm_up=1),
     quick=Effort(rounds=1, calls=3, warm_up=1),
+    quick_pinnings=(False,),
     measure=measure,
     targets=(median_at_most(150_000, _FIRST, pinned=False),),
 )

@@ -65,6 +65,7 @@ QUESTION: Final = Question(
     runtimes=("host",),
     full=Effort(rounds=3, calls=8, warm_up=1),
     quick=Effort(rounds=1, calls=3, warm_up=1),
+    quick_pinnings=(False,),
     measure=measure,
     targets=(median_at_most(60_000, "import engine", pinned=False),),
 )

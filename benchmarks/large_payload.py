@@ -71,7 +71,7 @@ QUESTION: Final = Question(
     contenders=(JsonAndCopies(), EngineWarm(_TEXT_ENGINE, objects=False, **_ROOM), EngineWarm("engine", **_ROOM)),
     base=JsonAndCopies.name,
     pinnings=(True,),
-    full=Effort(rounds=3, calls=4, warm_up=1),
+    full=Effort(rounds=2, calls=4, warm_up=1),
     quick=Effort(rounds=1, calls=1, warm_up=1),
     event=rows_event,
     measure=measure,

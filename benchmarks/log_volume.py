@@ -79,15 +79,16 @@ def measure(contender: Contender, job: Job, _event: Any) -> Values:
 
 QUESTION: Final = Question(
     name="log_volume",
-    title="A function that prints 100 MB",
+    title="A function that prints 100 MB (with --quick 10)",
     contenders=(
         EnginePrinting(_TO_NULL, to_null=True),
         EnginePrinting(_PRINTED, to_null=False),
         PlainPrinting(),
     ),
     base=_TO_NULL,
-    full=Effort(rounds=2, calls=1),
+    full=Effort(rounds=1, calls=2),
     quick=Effort(rounds=1, calls=1),
+    quick_pinnings=(True,),
     options={_LINES: 1_000_000},
     quick_options={_LINES: 100_000},
     measure=measure,

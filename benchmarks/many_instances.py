@@ -28,13 +28,13 @@ class EngineAmong:
 
     def __init__(self, name: str, *, alone: bool) -> None:
         self.name = name
-        self._alone = alone
+        self.is_alone = alone
 
     def unavailable(self, job: Job) -> str | None:
         return engine_unavailable()
 
     def start(self, job: Job, event: Any) -> None:
-        count = 1 if self._alone else job.options[_INSTANCES]
+        count = 1 if self.is_alone else job.options[_INSTANCES]
         self._event = event
         self._engine = open_engine(job, idle_timeout_s=_LONGER_THAN_THE_RUN_S)
         self._functions = [make_function(job, name=f"many-{number}") for number in range(count)]
@@ -58,9 +58,9 @@ class EngineAmong:
 
 
 def measure(contender: Contender, job: Job, event: Any) -> Values:
-    """Start, memory, idle time, and then calls of the first one; pinned, only the calls mean anything."""
+    """Calls of the first one; and of many, not pinned, the time of their start, their memory and their idle time."""
     values = time_calls(contender, job, event)
-    if job.setting.pinned or not isinstance(contender, EngineAmong):
+    if job.setting.pinned or not isinstance(contender, EngineAmong) or contender.is_alone:
         return values
     tree = [os.getpid(), *descendants(os.getpid())]
     before = sum(cpu_time_ns(pid) for pid in tree)
@@ -77,11 +77,12 @@ def measure(contender: Contender, job: Job, event: Any) -> Values:
 
 QUESTION: Final = Question(
     name="many_instances",
-    title="1,000 warm instances",
+    title="1,000 warm instances (with --quick 100)",
     contenders=(EngineAmong(_ONE, alone=True), EngineAmong(_MANY, alone=False)),
     base=_ONE,
     full=Effort(rounds=1, calls=2000, warm_up=300),
     quick=Effort(rounds=1, calls=300, warm_up=50),
+    quick_pinnings=(False,),
     options={_INSTANCES: 1000},
     quick_options={_INSTANCES: 100},
     measure=measure,

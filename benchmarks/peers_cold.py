@@ -24,7 +24,7 @@ QUESTION: Final = Question(
     notes=notes(PlainSubprocess.name, BareZygote.name, _FORK.name, _SPAWN.name),
     note_title=NOTE_TITLE,
     pinnings=(True,),
-    full=Effort(rounds=2, calls=6, warm_up=1),
+    full=Effort(rounds=2, calls=4, warm_up=1),
     quick=Effort(rounds=1, calls=2, warm_up=1),
     measure=time_starts,
 )

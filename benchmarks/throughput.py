@@ -114,11 +114,12 @@ class OneAtATime:
 
 QUESTION: Final = Question(
     name="throughput",
-    title="Time for each of 10,000 events, one instance",
+    title="Time for each of 10,000 events, one instance (with --quick 2,000)",
     contenders=(BareEchoAhead(), OneAtATime(BareEcho()), EngineMap(), OneAtATime(EngineWarm())),
     base=_AHEAD,
     full=Effort(rounds=2, calls=1),
     quick=Effort(rounds=1, calls=1),
+    quick_pinnings=(True,),
     options={_EVENTS: 10_000},
     quick_options={_EVENTS: 2000},
     event=small_event,
