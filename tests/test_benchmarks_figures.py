@@ -123,6 +123,18 @@ def test_a_quick_run_is_marked_in_the_document() -> None:
     assert "not to quote" in shown
 
 
+def test_every_promise_is_listed_with_what_was_measured_of_it() -> None:
+    """In a line of its own; one that was not kept stands out, and says by how much."""
+    result = a_result("warm_invoke", {"bare echo": 10.0, "engine": 25.0})
+    kept = {"statistic": "ratio", "against": "bare echo", "sense": "at most", "bound": 3, "value": 2.5, "met": True}
+    result["rows"][1]["targets"] = [kept, {**kept, "bound": 2, "met": False}]
+    shown = document.filled("<!-- figures: targets -->\n<!-- end of figures -->", {"warm_invoke": result})
+    assert [
+        "| `warm_invoke` | python3.11, pinned | engine | &lt;= 3 x bare echo | 2.50 met |",
+        "| `warm_invoke` | python3.11, pinned | engine | &lt;= 2 x bare echo | **2.50 missed by 25%** |",
+    ] == [line for line in shown.splitlines() if line.startswith("|")][2:]
+
+
 def test_peers_stand_in_one_table_with_the_fastest_first(tmp_path: Path) -> None:
     """Warm and cold beside each other; who has one of them alone has the other empty."""
     shown = document.filled("<!-- figures: peers -->\n<!-- end of figures -->", peers(tmp_path))
