@@ -72,6 +72,7 @@ def write(result: Mapping[str, Any], folder: Path) -> Path:
 
 
 def read_all(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The results of those questions that were asked, by name."""
+    """The results of those questions that were asked, by name; what an older version wrote is left out."""
     paths = {name: folder / f"{name}.json" for name in names}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+    found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+    return {name: result for name, result in found.items() if result["schema"] == SCHEMA}

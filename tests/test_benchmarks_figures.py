@@ -175,6 +175,13 @@ def test_chart_shows_every_contender_with_its_figure(tmp_path: Path) -> None:
     assert first == rendered(tmp_path)
 
 
+def test_results_of_an_older_version_are_left_out(tmp_path: Path) -> None:
+    """They have not what is needed to show them: measuring again is the way."""
+    result = a_result("peers_warm", {"engine": 50.0})
+    results_io.write({**result, "schema": results_io.SCHEMA - 1}, tmp_path)
+    assert {} == results_io.read_all(tmp_path, questions.NAMES)
+
+
 def test_chart_needs_both_questions(tmp_path: Path) -> None:
     """Half a picture would be taken for a whole one."""
     results_io.write(a_result("peers_warm", {"engine": 50.0}), tmp_path)
