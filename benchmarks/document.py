@@ -7,14 +7,13 @@ A block begins with ``<!-- figures: NAME -->`` and ends with ``<!-- end of figur
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import questions, results_io
 from benchmarks.harness import CALL, ROOT
-from benchmarks.lines import human, lines_of, missing_lines, target_text
-from benchmarks.stats import Setting
+from benchmarks.lines import human, lines_of, missing_lines
 
 DOCUMENTS: Final = (ROOT / "docs" / "performance.md", ROOT / "README.md")
 
@@ -73,19 +72,14 @@ def _question(result: Mapping[str, Any]) -> str:
 def _targets(results: Results) -> str:
     """Every promise in a line, in the order of the questions."""
     rows = [
-        [f"`{name}`", str(Setting(row["runtime"], row["pinned"], row["variant"])), row["contender"], *promise]
+        [f"`{name}`", line.setting, line.what, *promise]
         for name, result in results.items()
-        for row, line in zip(result["rows"], lines_of(result), strict=True)
-        for promise in _promises(row, [_marked(each.measured, met=each.met) for each in line.promises])
+        for line in lines_of(result)
+        for promise in ((_plain(each.target), _marked(each.measured, met=each.met)) for each in line.promises)
     ]
     if not rows:
         return _NOTHING
     return "\n".join(_table(["question", "setting", "what", "target", "measured"], rows)) + "\n"
-
-
-def _promises(row: Mapping[str, Any], measured: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for target, figure in zip(row["targets"], measured, strict=True):
-        yield _plain(target_text(target, row["metric"])), figure
 
 
 def _peers(results: Results) -> str:
@@ -94,6 +88,8 @@ def _peers(results: Results) -> str:
         return _NOTHING
     warm, cold = results["peers_warm"], results["peers_cold"]
     warm_rows, cold_rows = own_python_rows(warm), own_python_rows(cold)
+    # The engine as it comes is one line, though its starts are told apart where there is more than one way.
+    cold_rows = {warm["base"] if name == cold["base"] else name: row for name, row in cold_rows.items()}
     notes = {**warm["notes"], **cold["notes"]}
     names = sorted(
         dict.fromkeys([*warm_rows, *cold_rows]),
@@ -105,7 +101,7 @@ def _peers(results: Results) -> str:
         for found in (warm_rows.get(name), cold_rows.get(name)):
             cells += [human(found["p50"], CALL), f"{found['ratio_to_base']:.2f}"] if found else ["", ""]
         rows.append(cells)
-    heads = ["", warm["note_title"], "warm call", f"times {warm['base']}", "first reply", f"times {cold['base']}"]
+    heads = ["", warm["note_title"], "warm call", f"times {warm['base']}", "first reply", f"times {warm['base']}"]
     return "\n".join(_table(heads, rows)) + "\n\n" + _origin(warm) + "\n"
 
 
@@ -125,7 +121,7 @@ def _origin(result: Mapping[str, Any]) -> str:
     load = machine["load_average"][0]
     text = (
         f"{machine['date'][:10]}, {machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['kernel']}, "
-        f"load {load:.1f} before; {effort['rounds']} rounds of {effort['calls']} calls."
+        f"load {load:.1f} before; rounds: {effort['rounds']}, calls in each: {effort['calls']}."
     )
     return f"**A quick run, not to quote.** {text}" if result["quick"] else text
 

@@ -99,7 +99,11 @@ def _measured(target: Mapping[str, Any], metric: str) -> str:
     """The figure, and whether it kept the promise; if not, by how much of the bound it is off."""
     value, bound = target["value"], target["bound"]
     figure = human(value, metric) if Statistic(target["statistic"]) in _HAS_UNIT else f"{value:.2f}"
-    return f"{figure} met" if target["met"] else f"{figure} missed by {abs(value - bound) / bound:.0%}"
+    if target["met"]:
+        return f"{figure} met"
+    if value >= 2 * bound:
+        return f"{figure} missed, {value / bound:.1f} times the bound"
+    return f"{figure} missed by {abs(value - bound) / bound:.0%}"
 
 
 def _digits(value: float) -> str:

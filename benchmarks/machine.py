@@ -25,7 +25,8 @@ def facts(interpreters: Mapping[str, str]) -> dict[str, Any]:
     """
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "kernel": f"{platform.system()} {platform.release()}",
+        # Without what a distribution or a provider adds to the number.
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "architecture": platform.machine(),
         "cpu": cpu_model(),
         "cpus_online": os.cpu_count(),

@@ -362,6 +362,7 @@ def test_missing_contenders_take_one_line_for_each_reason() -> None:
         ("2.31 missed by 16%", target(Statistic.RATIO, 2), 2.31),
         ("6.00 missed by 25%", target(Statistic.SPEEDUP, 8, Sense.AT_LEAST), 6.0),
         ("1.99 met", target(Statistic.RATIO, 2), 1.99),
+        ("5.00 missed, 2.5 times the bound", target(Statistic.RATIO, 2), 5.0),
         ("3.00 ms missed by 50%", target(Statistic.P50, 2000, against=None), 3000.0),
     ],
 )

@@ -140,10 +140,9 @@ def test_peers_stand_in_one_table_with_the_fastest_first(tmp_path: Path) -> None
     shown = document.filled("<!-- figures: peers -->\n<!-- end of figures -->", peers(tmp_path))
     rows = [line for line in shown.splitlines() if line.startswith("|")][2:]
     assert [
-        "| **engine** | another | 50.0 us | 1.00 |  |  |",
+        "| **engine** | another | 50.0 us | 1.00 | 3.00 ms | 1.00 |",
         "| execnet | another | 100 us | 2.00 |  |  |",
         "| loky | its own | 200 us | 4.00 | 120 ms | 40.00 |",
-        "| **engine, fork** | another |  |  | 3.00 ms | 1.00 |",
     ] == rows
 
 
