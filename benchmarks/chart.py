@@ -28,7 +28,7 @@ _INK: Final = "#24292f"
 _PAPER: Final = "#ffffff"
 """A ground of its own: the same picture is read in a light and in a dark viewer."""
 
-_ROOM_FOR_FIGURES: Final = 6.0
+_ROOM_FOR_FIGURES: Final = 9.0
 """The scale ends so many times above the longest bar, where its figure stands."""
 
 
