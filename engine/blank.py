@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from engine import proc
 from engine.cgroups.limits import Group
 from engine.channel import EXIT
 from engine.enforcement import Enforcement
@@ -52,6 +53,7 @@ class Blank:
         limits: What its group was made for.
         group: Its control group, where there is one.
         meter: Its memory.
+        threads: Its threads and children.
         scratch: Its private temporary folder.
     """
 
@@ -61,6 +63,7 @@ class Blank:
     limits: Limits
     group: Group | None
     meter: MemoryMeter
+    threads: proc.Threads
     scratch: Scratch
 
     def fits(self, limits: Limits) -> bool:
@@ -81,12 +84,11 @@ class Blank:
         self.forget()
 
     def forget(self) -> None:
-        """Give its descriptors and its group back, and remove its folder: it is dead."""
+        """Give its descriptors back, and have its group and its folder removed: it is dead."""
         self.process.channel.close()
         self.meter.close()
-        self.scratch.remove()
-        if self.group is not None:
-            self.enforcement.retire(self.group)
+        self.threads.close()
+        self.enforcement.retire(self.group, self.scratch)
 
 
 def start_blank(
@@ -118,12 +120,14 @@ def start_blank(
         scratch.belongs_to(process.pid)
         try:
             meter = MemoryMeter(process.pid)
+            on_failure.callback(meter.close)
+            threads = proc.Threads(process.pid)
+            on_failure.callback(threads.close)
         except OSError as error:
-            raise InstanceStartError(f"instance {process.pid} ended before it was reached: {error}") from error
-        on_failure.callback(meter.close)
+            raise InstanceStartError(f"instance {process.pid} cannot be watched: {error}") from error
         group = enforcement.confine(process.pid, limits)
         on_failure.pop_all()
-    return Blank(zygote, process, enforcement, limits, group, meter, scratch)
+    return Blank(zygote, process, enforcement, limits, group, meter, threads, scratch)
 
 
 def _end(process: Process, zygote: Zygote) -> None:

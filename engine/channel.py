@@ -59,6 +59,7 @@ class Channel:
         self._decoder = Decoder()
         self._was_fed = False
         self._unsent: bytes | memoryview = b""
+        self._sent_bytes = 0
         self._available = bytearray(4)
         self.log = LogRing(log_bytes)
 
@@ -93,6 +94,7 @@ class Channel:
 
     def send(self, data: bytes) -> None:
         """Write *data*, now as far as it fits, the rest while wait() is called; in the order it was sent."""
+        self._sent_bytes = len(data)
         # What came before a request is no part of its reply: half a frame behind the last one would swallow this one.
         if self._was_fed:
             self._was_fed = False
@@ -105,6 +107,10 @@ class Channel:
             with suppress(OSError):  # EPERM: the pipes of this user have all the memory that they may have
                 fcntl.fcntl(self._request_fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
             self._poll.register(self._request_fd, select.POLLOUT)
+
+    def is_unread(self) -> bool:
+        """Whether nothing of what was sent last has been read, if all that was sent before it has been."""
+        return self._bytes_in(self._request_read_fd) + len(self._unsent) == self._sent_bytes
 
     def wait(self, timeout_ns: int) -> int:
         """Wait for something to happen, at most *timeout_ns*; return REPLY, OUTPUT, EXIT and WRITABLE as flags."""
@@ -155,7 +161,7 @@ class Channel:
 
     def read_pending_output(self) -> None:
         """Take all output that was written before now, and not what a helper goes on writing meanwhile."""
-        pending = self._pending_output_bytes()
+        pending = self._bytes_in(self._log_fd)
         while pending > 0:
             try:
                 data = os.read(self._log_fd, min(pending, _READ_BYTES))
@@ -204,8 +210,8 @@ class Channel:
         except BlockingIOError:
             pass
 
-    def _pending_output_bytes(self) -> int:
-        fcntl.ioctl(self._log_fd, termios.FIONREAD, self._available)
+    def _bytes_in(self, fd: int) -> int:
+        fcntl.ioctl(fd, termios.FIONREAD, self._available)
         return int.from_bytes(self._available, sys.byteorder)
 
     def _ignore(self, fd: int) -> None:

@@ -30,6 +30,9 @@ from engine import protocol
 from engine.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from engine.errors import InstanceStartError, ProtocolError
 
+_SILENCE_NS: Final = 20 * NS_PER_MS
+"""An instance that was killed is reported in 2 ms; one that is traced only when the zygote is asked to look again."""
+
 _MAX_HEADER_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 64 * 1024
 _ROOM_FOR_ONE: Final = socket.CMSG_LEN(array.array("i").itemsize)
@@ -49,12 +52,14 @@ class Control:
     Args:
         end: Our end of the socket.
         story: Makes what is told of a trouble out of its first words.
+        nudge: Called again and again while somebody waits and nothing comes.
     """
 
-    def __init__(self, end: socket.socket, story: Callable[[str], str]) -> None:
+    def __init__(self, end: socket.socket, story: Callable[[str], str], nudge: Callable[[], None]) -> None:
         self._socket = end
         self._socket.settimeout(0)
         self._story = story
+        self._nudge = nudge
         self._sending = threading.Lock()
         self._serials = itertools.count(1)
         self._garbled = False
@@ -167,8 +172,10 @@ class Control:
                 self._put_down(answer)
 
     def _read(self, deadline_ns: int) -> list[Answer]:
-        if not _wait_for(self._socket.fileno(), select.POLLIN, deadline_ns - monotonic_ns()):
-            raise InstanceStartError(self._story("the zygote stayed silent"))
+        while not _wait_for(self._socket.fileno(), select.POLLIN, min(_SILENCE_NS, deadline_ns - monotonic_ns())):
+            if monotonic_ns() >= deadline_ns:
+                raise InstanceStartError(self._story("the zygote stayed silent"))
+            self._nudge()
         try:
             data, ancillary, _, _ = self._socket.recvmsg(_READ_BYTES, _ROOM_FOR_ONE, socket.MSG_CMSG_CLOEXEC)
         except OSError:

@@ -14,12 +14,14 @@ from collections import deque
 from contextlib import suppress
 from typing import Final, Literal
 
+from engine.cgroups import mounts
 from engine.cgroups.controller import Controller, probe
 from engine.cgroups.limits import Group
 from engine.errors import InstanceStartError, UnsupportedPlatformError
 from engine.guard import Limits
 from engine.memory import BYTES_PER_MB
-from engine.scratch import is_in_memory
+from engine.scratch import Scratch, is_in_memory
+from engine.workspace import Workspace
 
 MemoryEnforcement = Literal["auto", "cgroup", "sample"]
 
@@ -35,20 +37,20 @@ class Enforcement:
 
     Args:
         wanted: ``cgroup`` or nothing; ``sample``; or ``auto``, the first where the kernel lets us.
-        scratch_root: Where temporary files of instances are; in memory, they are charged to a group as well.
+        workspace: Where temporary files of instances are; in memory, they are charged to a group as well.
 
     Raises:
         UnsupportedPlatformError: ``cgroup`` is wanted and cannot be had; the text says why.
     """
 
-    def __init__(self, wanted: MemoryEnforcement, scratch_root: str) -> None:
+    def __init__(self, wanted: MemoryEnforcement, workspace: Workspace) -> None:
         self._wanted = wanted
-        self._scratch_root = scratch_root
+        self._workspace = workspace
         self._lock = threading.Lock()
         self._probed = wanted == "sample"
         self._controller: Controller | None = None
         self._scratch_is_in_memory = False
-        self._retired: deque[Group] = deque()
+        self._retired: deque[tuple[Group | None, Scratch | None]] = deque()
         if wanted == "cgroup":
             self._probe()
 
@@ -81,21 +83,31 @@ class Enforcement:
         """
         group.change_limits(self._limit_bytes(limits), limits.processes)
 
-    def retire(self, group: Group) -> None:
-        """Take back the group of a dead instance. Removing it takes milliseconds, so that waits for sweep()."""
-        self._retired.append(group)
+    def retire(self, group: Group | None, scratch: Scratch | None = None) -> None:
+        """Take back the group and the temporary files of a dead instance; sweep() removes them.
+
+        Not on the way to a result: an empty folder takes 0.2 ms, 20,000 files half a second, a group milliseconds.
+        """
+        if group is not None:
+            group.forget()
+        self._retired.append((group, scratch))
 
     def sweep(self) -> None:
-        """Remove the groups that were taken back."""
-        while (group := self._next_retired()) is not None:
-            group.remove(0)
+        """Remove what was taken back. A group that is not empty yet is left for the next time."""
+        left = []
+        while (retired := self._next_retired()) is not None:
+            group, scratch = retired
+            if scratch is not None:
+                scratch.remove()
+            if group is not None and not group.remove(0):
+                left.append((group, None))
+        self._retired.extend(left)
 
     def close(self) -> None:
-        """Kill what is in groups of this engine, and remove them all."""
+        """Kill what is in groups of this engine, and remove them all. Files go with the engine's folder."""
         with self._lock:
+            self._retired.clear()
             if self._controller is not None:
-                while (group := self._next_retired()) is not None:
-                    group.forget()
                 self._controller.close()
                 self._controller = None
 
@@ -103,7 +115,7 @@ class Enforcement:
         files_bytes = limits.memory_files_bytes or (limits.scratch_bytes if self._scratch_is_in_memory else 0)
         return limits.memory_bytes + _KERNEL_SLACK_BYTES + files_bytes
 
-    def _next_retired(self) -> Group | None:
+    def _next_retired(self) -> tuple[Group | None, Scratch | None] | None:
         try:
             return self._retired.popleft()  # not "while there are any": two threads may sweep at once
         except IndexError:
@@ -115,11 +127,14 @@ class Enforcement:
             return self._controller
         with self._lock:
             if not self._probed:
-                found = probe(os.environ.get(DELEGATED_GROUP_VARIABLE))
+                delegated = os.environ.get(DELEGATED_GROUP_VARIABLE)
+                trees = mounts.trees()
+                self._workspace.note_groups([tree.own for tree in trees] + ([delegated] if delegated else []))
+                found = probe(delegated, trees)
                 if isinstance(found, Controller):
                     self._controller = found
                     with suppress(OSError):
-                        self._scratch_is_in_memory = is_in_memory(self._scratch_root)
+                        self._scratch_is_in_memory = is_in_memory(self._workspace.root)
                 elif self._wanted == "cgroup":
                     raise UnsupportedPlatformError(f"no control groups for memory here: {found.reason}")
                 self._probed = True

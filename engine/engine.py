@@ -45,7 +45,13 @@ if TYPE_CHECKING:
 
 _SUBMIT_THREADS: Final = 32
 _IDLE_LOOK_NS: Final = NS_PER_S
-"""A thread that a function left behind may fill its memory: one look a second, 2 microseconds an instance."""
+"""What a function left behind may fill memory or disk: one look a second, 10 microseconds for one that left nothing."""
+
+_REST_FACTOR: Final = 300
+"""However many instances are idle, the janitor's rounds take no more than this part of a core."""
+
+_UNFINISHED_LOOK_FACTOR: Final = 4
+"""An instance with hundreds of helpers is looked at in pieces, with pauses between them."""
 
 _CLOSE_TIMEOUT_S: Final = 10.0
 """How long close() waits for threads whose instances it has killed: a thousand times what they need."""
@@ -111,7 +117,7 @@ class Engine:
         self._workspace = Workspace()
         self._staging = Staging(self._workspace.root)
         try:
-            self._enforcement = Enforcement(memory_enforcement, self._workspace.root)
+            self._enforcement = Enforcement(memory_enforcement, self._workspace)
         except BaseException:
             self._workspace.close()
             raise
@@ -150,29 +156,32 @@ class Engine:
         self._check_usable()
         text = encode_event(event)
         request_id = _new_request_id() if request_id is None else checked_request_id(request_id)
-        pool, instance = self._idle_instance(function)
-        is_cold = instance is None
-        if instance is None:
-            instance = self._start_instance(function, pool, request_id)
-        invocation = Invocation(
-            instance,
-            request_id,
-            is_cold=is_cold,
-            billing_step_ms=self._billing_step_ms,
-            timeline=Timeline() if timeline else None,
-        )
-        try:
-            result = invocation.run(text)
-        except BaseException:
-            # KeyboardInterrupt among others: an instance whose invocation has no end cannot serve another one.
-            self._end(pool, instance, "interrupted", request_id)
-            raise
+        result = None
+        while result is None:
+            pool, idle = self._idle_instance(function)
+            instance = idle or self._start_instance(function, pool, request_id)
+            invocation = Invocation(
+                instance,
+                request_id,
+                is_cold=idle is None,
+                billing_step_ms=self._billing_step_ms,
+                timeline=Timeline() if timeline else None,
+            )
+            try:
+                result = invocation.run(text)
+            except BaseException:
+                # KeyboardInterrupt among others: an instance whose invocation has no end cannot serve another one.
+                self._end(pool, instance, "interrupted", request_id)
+                raise
+            if result is None:
+                self._bury(pool, instance, "unusable", request_id)
+                self._check_usable()  # it may have been close() that ended it
         if not invocation.survived:
             self._bury(pool, instance, result.status.value, request_id)
         elif not pool.release(instance):
             self._end(pool, instance, "outdated", request_id)
         self._janitor.start()  # also when nothing is idle: the pool is forgotten some time
-        if is_cold:
+        if invocation.is_cold:
             self._janitor.wake()  # not sooner: it would start the next one while this function waits for a processor
         if self._closed:
             raise EngineClosedError("the engine was closed while the function ran")
@@ -222,6 +231,7 @@ class Engine:
         self._check_usable()
         self._starter.clear_stock()
         self._release_idle_since(monotonic_ns() + NS_PER_S)
+        self._enforcement.sweep()
 
     def close(self) -> None:
         """Kill everything that the engine started, and wait until all of it is gone. Idempotent."""
@@ -329,13 +339,23 @@ class Engine:
         self._enforcement.sweep()
         now = monotonic_ns()
         self._release_idle_since(now - self._idle_timeout_ns)
-        for pool in list(self._pools.values()):
-            for instance in pool.outgrown():
-                self._end(pool, instance, "out_of_memory")
         self._forget_unused(now - self._idle_timeout_ns)
-        idle_since = [pool.oldest_idle_ns() for pool in list(self._pools.values())]
-        due_ns = [since + self._idle_timeout_ns - now for since in idle_since if since is not None]
-        return max(0, min([*due_ns, _IDLE_LOOK_NS])) if due_ns else min(self._idle_timeout_ns, _IDLE_LOOK_NS)
+        pools = list(self._pools.values())
+        idle_since = [since for pool in pools if (since := pool.oldest_idle_ns()) is not None]
+        has_more_to_see = self._look_at_idle(pools)
+        took_ns = monotonic_ns() - now
+        look_in_ns = (
+            took_ns * _UNFINISHED_LOOK_FACTOR if has_more_to_see else max(_IDLE_LOOK_NS, took_ns * _REST_FACTOR)
+        )
+        release_in_ns = min(idle_since, default=now) + self._idle_timeout_ns - now
+        return max(0, min(look_in_ns, release_in_ns))
+
+    def _look_at_idle(self, pools: list[Pool]) -> bool:
+        """Release what grew over a limit while idle; return whether there is more to see at once."""
+        outgrown = [(pool, *found) for pool in pools for found in pool.outgrown()]
+        for pool, instance, passed in outgrown:
+            self._end(pool, instance, passed.value)
+        return any(pool.has_more_to_see() for pool in pools)
 
 
 @dataclass(frozen=True)

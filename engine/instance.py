@@ -7,15 +7,13 @@ by that thread; others may only signal it (see ``Instance.doom``).
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from engine import isolation, platform, proc, protocol
 from engine.blank import Blank
 from engine.channel import EXIT, REPLY
-from engine.clock import monotonic_ns, ns_from_seconds
+from engine.clock import NS_PER_US, monotonic_ns, ns_from_seconds
 from engine.enforcement import describe
 from engine.errors import EngineError, ProtocolError
 from engine.guard import Guard
@@ -33,6 +31,9 @@ _TOKEN_BYTES: Final = 8
 _IDLE: Final = State.IDLE
 _BUSY: Final = next_state(_IDLE, Event.INVOKE)
 _REPLIED: Final = Ended.REPLIED
+
+_REST_NS: Final = 100 * NS_PER_US
+"""Who was idle for longer may have been hit by the kernel; a kill for memory takes longer than that."""
 
 
 class Instance:
@@ -77,7 +78,8 @@ class Instance:
         self.timeout_ns: Final = ns_from_seconds(function.timeout_s)
         self._blank = blank
         self._channel = blank.process.channel
-        self._guard = Guard(self.pid, blank.limits, blank.meter, blank.scratch, group=blank.group)
+        self._guard = Guard(blank.threads, blank.limits, blank.meter, blank.scratch, group=blank.group)
+        self._has_served = False
         self._channel.send(protocol.encode(_settings(function, seen, environment)))
 
     def load(self, request_id: str, timeout_ns: int) -> Verdict:
@@ -98,7 +100,7 @@ class Instance:
         self.state = _BUSY if self.state is _IDLE else next_state(self.state, Event.INVOKE)
         guard, channel = self._guard, self._channel
         token = os.urandom(_TOKEN_BYTES).hex()
-        guard.start(monotonic_ns(), timeline)
+        guard.start(monotonic_ns(), timeline, channel.is_unread if self._has_served else None)
         started_ns = monotonic_ns()
         deadline_ns = started_ns + timeout_ns
         request = protocol.encode_call(token, deadline_ns, request_id, event)
@@ -112,6 +114,9 @@ class Instance:
             verdict = judged(guard, _REPLIED, monotonic_ns() - started_ns, frame)
         if verdict.ended is _REPLIED:
             self.state = _IDLE if self.state is _BUSY else next_state(self.state, Event.REPLY)
+            self._has_served = True
+        elif self._has_served and self._has_not_begun(verdict.ended):
+            return Verdict(Ended.NOT_BEGUN, verdict.duration_ns, verdict.peak_bytes)
         return verdict
 
     def is_usable(self) -> bool:
@@ -126,26 +131,27 @@ class Instance:
         self._channel.discard_output()
         return True
 
-    def is_over_memory(self) -> bool:
-        """Whether the interpreter itself, without what it started, is over its memory now."""
-        return self._guard.is_over_memory()
+    def inspect_idle(self) -> Ended | None:
+        """Look at what it left behind, for half a millisecond; return which limit that is over, or None."""
+        return self._guard.inspect_idle()
+
+    def has_more_to_see(self) -> bool:
+        """Whether the last look was too short to see everything."""
+        return self._guard.has_more_to_see()
 
     def take_log(self) -> LogTail:
         """Return the newest output up to now, and start over."""
         return self._channel.take_pending_log()
 
     def doom(self) -> None:
-        """Send SIGKILL to it and to what it started; its own thread finds it dead. For any thread."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._channel.pidfd, 0)  # reaped already: its number may have a new owner
-            proc.kill_below(self.pid)
-            self._channel.kill()
+        """Send SIGKILL to it, and its zygote kills what it started; its own thread finds it dead. For any thread."""
+        self._channel.kill()
 
     def kill(self) -> ExitReport | None:
         """Kill it with all that it started, and reap it. Returns once nothing of it is alive.
 
-        What it started becomes the zygote's when it dies, and the zygote kills that before it reports the death. It is
-        killed here all the same: one that traces the instance (ptrace(2)) would keep the zygote from reaping it.
+        What it started becomes the zygote's when it dies, and the zygote kills that before it reports the death: it
+        knows its own children by one short read and can send them a signal without a pidfd for each.
 
         Returns:
             How it ended, or None when that is known already, or its zygote is gone and nobody knows.
@@ -162,8 +168,15 @@ class Instance:
         return report
 
     def close(self) -> None:
-        """Give the descriptors and the group of a reaped instance back, and remove its temporary files."""
+        """Give the descriptors of a reaped instance back, and have its group and its temporary files removed."""
         self._blank.forget()
+
+    def _has_not_begun(self, ended: Ended) -> bool:
+        """Whether an invocation *ended* like this because of what happened before its request was taken."""
+        if ended is Ended.BROKE_PROTOCOL or not self._channel.is_unread():
+            return False
+        # One that runs and did not come to its request in time is slow, or has other things to do.
+        return ended is not Ended.TIMED_OUT or proc.is_stopped(self.pid)
 
     def _call(self, phase: str, request_id: str, timeout_ns: int) -> Verdict:
         token = os.urandom(_TOKEN_BYTES).hex()

@@ -49,15 +49,23 @@ class Invocation:
         self._initialize: Verdict | None = None
         self._invoke: Verdict | None = None
         self._started_at_s = 0.0
+        self._exit_peak_bytes = 0
 
-    def run(self, event: bytes) -> Result:
-        """Run the handler with the JSON text *event*, to whatever end, and return the result."""
+    def run(self, event: bytes) -> Result | None:
+        """Run the handler with the JSON text *event*, to whatever end, and return the result.
+
+        Returns:
+            None when the instance ended before it took the request, and is dead and reaped: another one must take it.
+        """
         self._started_at_s = time.time()
         instance, function = self.instance, self.instance.function
         failure = self._start() if self.is_cold else None
         if failure is None:
             self._started_at_s = time.time()
             self._invoke = verdict = instance.invoke(self.request_id, event, instance.timeout_ns, self._timeline)
+            if verdict.ended is Ended.NOT_BEGUN:
+                instance.kill()
+                return None
             if not self.is_cold:
                 returned = returned_value(verdict)
                 if returned is not None:
@@ -135,6 +143,9 @@ class Invocation:
         if verdict.ended is Ended.EXITED:
             # Dead already, but what it started may not be; and only the reaper knows how it ended.
             report = self.instance.kill()
+            if report is not None and self.is_cold:
+                # What died between two looks. Not of one that served before: it may tell a peak of back then.
+                self._exit_peak_bytes = report.peak_bytes
             how = report.describe() if report else "its exit status is lost"
             return phase.failure(verdict, timeout_s, how)
         failure = phase.failure(verdict, timeout_s)
@@ -170,7 +181,7 @@ class Invocation:
             request_id=self.request_id,
             memory_size_mb=self.instance.function.memory_mb,
             duration_ms=ms_from_ns(duration_ns),
-            memory_used_mb=max(peaks) / BYTES_PER_MB,
+            memory_used_mb=max(*peaks, self._exit_peak_bytes) / BYTES_PER_MB,
             billed_duration_ms=billed_duration_ms(duration_ns, granularity_ms=step_ms),
             load_duration_ms=ms_from_ns(load.duration_ns) if load else None,
             initializer_duration_ms=ms_from_ns(initialize.duration_ns) if initialize else None,

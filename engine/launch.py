@@ -57,10 +57,13 @@ class ExitReport:
     Attributes:
         status: As from wait(2): ``os.waitstatus_to_exitcode`` reads it.
         cpu_us: Processor time of the instance and of what it waited for, in microseconds.
+        peak_bytes: Peak of resident memory since it was last reset, of the instance or of a process that it waited for
+            at any time in its life. (It carries the peak of who started it across exec; a zygote is a small one.)
     """
 
     status: int
     cpu_us: int
+    peak_bytes: int
 
     def describe(self) -> str:
         """Name the exit status or the signal."""
@@ -112,10 +115,11 @@ class Zygote:
         self.interpreter = spec.interpreter
         self._lock = threading.Lock()
         self._closed = False
+        self._is_ready = False
         self._living: set[int] = set()
         self._stderr_fd = os.memfd_create("fgengine-zygote", os.MFD_CLOEXEC)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._control = Control(ours, self._story)
+        self._control = Control(ours, self._story, self._nudge)
         with ExitStack() as on_failure:
             on_failure.callback(self._release)
             with theirs:
@@ -125,6 +129,7 @@ class Zygote:
             on_failure.callback(os.close, self._pidfd)
             on_failure.callback(self._kill)
             self._await_ready()
+            self._is_ready = True
             on_failure.pop_all()
 
     def start(
@@ -173,7 +178,7 @@ class Zygote:
         self._check_open()
         header = self._control.wait_exit(pid, START_TIMEOUT_NS)
         self._living.discard(pid)
-        return ExitReport(header["status"], header["cpu_us"])
+        return ExitReport(header["status"], header["cpu_us"], header["peak_kb"] * 1024)
 
     def is_unused(self) -> bool:
         """Whether no instance of it is known to live; none does when it is dead."""
@@ -205,6 +210,15 @@ class Zygote:
         self._process.returncode = 0  # else Popen would warn of a child that is not even ours
         self._release()
         os.close(self._pidfd)
+
+    def _nudge(self) -> None:
+        """Have the zygote look for strays: it is not told of the end of a traced instance.
+
+        One that is traced (ptrace(2)) by what it started itself cannot be reaped before that is dead too.
+        """
+        if self._is_ready:  # what an interpreter does with the signal while it starts is not known
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGCHLD)
 
     def _check_open(self) -> None:
         # Another thread may have found it dead and closed it, while this one was on its way.

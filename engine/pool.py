@@ -9,6 +9,7 @@ from engine.clock import monotonic_ns
 from engine.errors import EngineClosedError
 from engine.instance import Instance
 from engine.staging import StagedFunction
+from engine.verdict import Ended
 
 
 class PoolRetiredError(Exception):
@@ -111,11 +112,26 @@ class Pool:
             expired = [each for each in self._idle if each.idle_since_ns < idle_before_ns]
             return self._taken(expired)
 
-    def outgrown(self) -> list[Instance]:
-        """Return the idle instances that left something behind which grew over their memory, for the caller to kill."""
+    def outgrown(self) -> list[tuple[Instance, Ended]]:
+        """Return the idle instances that left something behind which grew over a limit, for the caller to kill.
+
+        Nobody can be given an instance while it is looked at: for that long the pool is locked, and no longer.
+        """
         with self._changed:
-            outgrown = [each for each in self._idle if each.is_over_memory()]
-            return self._taken(outgrown)
+            idle = list(self._idle)
+        outgrown = []
+        for instance in idle:
+            with self._changed:
+                passed = instance.inspect_idle() if instance in self._idle else None
+                if passed is not None:
+                    self._taken([instance])
+                    outgrown.append((instance, passed))
+        return outgrown
+
+    def has_more_to_see(self) -> bool:
+        """Whether an idle instance left behind more than one look could see."""
+        with self._changed:
+            return any(each.has_more_to_see() for each in self._idle)
 
     def oldest_idle_ns(self) -> int | None:
         """Return since when the longest idle instance is idle, or None when there is none."""

@@ -7,63 +7,174 @@ its session, stays below it in the tree as long as it lives.
 from __future__ import annotations
 
 import os
-import signal
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+_KEPT_LISTINGS: Final = 8
+"""Of so many threads the listing of children stays open; an instance at rest has two."""
+
+_ONE_READ_BYTES: Final = 4096
+"""The kernel gives /proc a page at a time."""
+
+_SHORT_BYTES: Final = _ONE_READ_BYTES - 64
+"""A read that gave less than this was the whole of it: no number is longer than the rest of the page."""
 
 
-def _threads_and_children(pid: int) -> tuple[int, list[int]]:
-    """Return the number of threads of *pid* and its children, nothing when it is gone.
+class Threads:
+    """The threads of one process and their children, by descriptors that stay open. Not thread-safe.
+
+    That is what a look at an instance costs: 4 microseconds instead of 60. And looking up names below /proc/PID/task
+    leaves entries in the kernel's cache that have to go when a thread ends. On one processor, the parent that reaps
+    the process then waits for the thread that ends, spinning until the next tick: 4 ms (HZ=250), seen at every second
+    kill of a busy loop. Entries that are in use do not have to go.
+
+    Raises:
+        OSError: There is no such process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._folder = os.open(f"/proc/{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._listed = 0
+        self._listings: list[int] = []
+
+    def count(self) -> int:
+        """Return how many threads there are, a main thread that ended before the others included; 0 when it is gone."""
+        return os.fstat(self._folder).st_nlink - 2  # the kernel counts them like folders in this one
+
+    def look(self) -> tuple[int, list[int]] | None:
+        """Return how many threads there are, and the children; None when asking takes a longer walk, see ``walk``."""
+        count = self.count()
+        if count > _KEPT_LISTINGS:
+            return None
+        if count != self._listed and not self._open_listings():
+            return None
+        try:
+            return count, self._children()
+        except OSError:  # a thread ended, and another began
+            self._listed = 0
+            return None
+
+    def walk(self, tree: Tree) -> Iterator[None]:
+        """Fill *tree* like ``walk``; at once, and without a pause, where there are no children."""
+        found = self.look()
+        if found is None:
+            return walk(self.pid, tree)
+        if not found[1]:
+            tree.tasks = found[0]
+            return iter(())
+        return walk_below(found[1], found[0], tree)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._folder)
+        self._close_listings()
+
+    def _children(self) -> list[int]:
+        found: list[int] = []
+        for fd in self._listings:
+            data = os.pread(fd, _ONE_READ_BYTES, 0)
+            if data:
+                found += map(int, (data if len(data) < _SHORT_BYTES else _read_whole(fd)).split())
+        return found
+
+    def _open_listings(self) -> bool:
+        self._close_listings()
+        try:
+            for thread in os.listdir(f"/proc/{self.pid}/task")[: _KEPT_LISTINGS + 1]:
+                path = f"/proc/{self.pid}/task/{thread}/children"
+                self._listings.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:  # ended meanwhile; or the kernel was built without CONFIG_PROC_CHILDREN
+            self._close_listings()
+        self._listed = len(self._listings)
+        return self._listed > 0
+
+    def _close_listings(self) -> None:
+        while self._listings:
+            os.close(self._listings.pop())
+
+
+def _read_whole(fd: int) -> bytes:
+    parts = []
+    at = 0
+    while data := os.pread(fd, _ONE_READ_BYTES, at):
+        parts.append(data)
+        at += len(data)
+    return b"".join(parts)
+
+
+@dataclass
+class Tree:
+    """What is known of a process and everything below it, while and after it is walked.
+
+    Attributes:
+        tasks: How many threads and processes there are.
+        below: The processes, without the root.
+    """
+
+    tasks: int = 0
+    below: list[int] = field(default_factory=list)
+
+
+def walk(pid: int, tree: Tree) -> Iterator[None]:
+    """Fill *tree* with *pid* and everything below it, pausing every few microseconds for whoever has a clock."""
+    children: list[int] = []
+    threads = yield from _visit(pid, children)
+    yield from walk_below(children, threads, tree)
+
+
+def walk_below(children: list[int], threads: int, tree: Tree) -> Iterator[None]:
+    """Do the same for a root whose *children* and number of *threads* are known."""
+    tree.tasks = threads
+    tree.below += children
+    for each in tree.below:  # grows while it is walked
+        more = yield from _visit(each, tree.below)
+        tree.tasks += max(1, more)  # a zombie has no thread and is a process all the same
+
+
+def survey(pid: int) -> tuple[int, list[int]]:
+    """Return how many threads and processes *pid* and everything below it have, and what is below it."""
+    tree = Tree()
+    for _ in walk(pid, tree):
+        pass
+    return tree.tasks, tree.below
+
+
+def _visit(pid: int, children: list[int]) -> Generator[None, None, int]:
+    """Add the children of *pid* to *children*, and return the number of its threads; 0 when it is gone.
 
     A listing of children that changes meanwhile may miss some.
     """
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return 0, []
+        return 0
     found: list[int] = []
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as listing:
-                found += map(int, listing.read().split())
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", 0) as listing:
+                found += map(int, listing.readall().split())
         except FileNotFoundError:
             # The thread ended; or the kernel was built without CONFIG_PROC_CHILDREN.
             if os.path.exists(f"/proc/{pid}/task/{thread}"):
-                return len(threads), _children_by_psutil(pid)
+                found = _children_by_psutil(pid)
+                break
         except OSError:
             continue
-    return len(threads), found
+        yield
+    children += found
+    return len(threads)
 
 
-def survey(pid: int) -> tuple[int, list[int]]:
-    """Return how many threads and processes *pid* and everything below it have, and what is below it."""
-    tasks, found = _threads_and_children(pid)
-    for each in found:  # grows while it is walked
-        more_tasks, more = _threads_and_children(each)
-        tasks += max(1, more_tasks)  # a zombie has no thread and is a process all the same
-        found += more
-    return tasks, found
+def is_stopped(pid: int) -> bool:
+    """Whether *pid* was halted by SIGSTOP or the like."""
+    return _state(pid) in ("T", "t")
 
 
 def is_alive(pid: int) -> bool:
     """Whether *pid* runs: not gone, and not a zombie that waits to be reaped."""
     return _state(pid) not in ("", "Z", "X")
-
-
-def kill_below(root: int) -> None:
-    """Send SIGKILL to everything below *root* that is there now.
-
-    Through a pidfd, and only to what still has its parent in the tree: a number may have a new owner by now.
-    """
-    below = survey(root)[1]
-    tree = {root, *below}
-    for pid in below:
-        with suppress(OSError):
-            pidfd = os.pidfd_open(pid)
-            try:
-                if parent(pid) in tree:
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
 
 
 def parent(pid: int) -> int:

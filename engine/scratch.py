@@ -6,9 +6,12 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Final
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILES_A_STEP: Final = 32  # 3 to 5 microseconds each
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own (stat(2))
 
 
@@ -33,23 +36,33 @@ class Scratch:
         deeper than the longest path cannot be counted, and is taken for more than any limit.
         """
         used = 0
+        for sum_bytes in self.count_steps():
+            used = sum_bytes
+        return used
+
+    def count_steps(self) -> Iterator[int]:
+        """Do the same a few files at a time; give the sum so far after each step, the last one being the whole."""
+        used = 0
         opened: set[str] = set()
         folders = [self.path]
         while folders:
             try:
                 with os.scandir(folders.pop()) as entries:
-                    for entry in entries:
+                    for number, entry in enumerate(entries):
                         used += _blocks_bytes(entry, folders)
+                        if number % _FILES_A_STEP == 0:
+                            yield used
             except OSError as error:
                 if error.errno == errno.ENAMETOOLONG:
-                    return sys.maxsize
+                    yield sys.maxsize
+                    return
                 if error.errno == errno.EACCES and error.filename not in opened:
                     # Closed by the function that owns it, to hide what is inside: opened again, and looked into.
                     opened.add(error.filename)
                     with suppress(OSError):
                         os.chmod(error.filename, stat.S_IRWXU)
                         folders.append(error.filename)
-        return used
+        yield used
 
     def remove(self) -> None:
         """Remove it with everything in it."""

@@ -47,8 +47,8 @@ class Watched(Protocol):
     def next_interval_ns(self) -> int:
         """Return how long the next look can wait."""
 
-    def inspect(self) -> Ended | None:
-        """Look at everything that has a limit; return which one is passed."""
+    def inspect(self, deadline_ns: int) -> Ended | None:
+        """Look at what has a limit, and not beyond the deadline; return which one is passed."""
 
     def judge(self, ended: Ended) -> tuple[Ended, int]:
         """Return the final verdict and the peak."""
@@ -104,7 +104,7 @@ def _wait(
         if ready & ch.OUTPUT:
             line.read_output()
         if now >= look_at_ns:
-            passed = guard.inspect()
+            passed = guard.inspect(deadline_ns)
             now = clock()
             if passed is not None:
                 return passed, now, None

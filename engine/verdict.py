@@ -9,7 +9,11 @@ from engine.protocol import Frame
 
 
 class Ended(enum.Enum):
-    """Why a wait ended: the instance answered or ended by itself, or has to be killed for one of the others."""
+    """Why a wait ended: the instance answered or ended by itself, or has to be killed for one of the others.
+
+    NOT_BEGUN: it ended, or was halted, before it took the request, by what it or somebody else did earlier. The request
+    is for another instance then.
+    """
 
     REPLIED = "replied"
     EXITED = "exited"
@@ -18,6 +22,7 @@ class Ended(enum.Enum):
     DISK_FULL = "disk_full"
     TOO_MANY_PROCESSES = "too_many_processes"
     BROKE_PROTOCOL = "broke_protocol"
+    NOT_BEGUN = "not_begun"
 
     __hash__ = object.__hash__  # at C speed, as in engine.lifecycle
 

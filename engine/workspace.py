@@ -1,7 +1,9 @@
 """The engine's private folder on disk, and the end of those that other engines left behind.
 
 Every folder holds a lock file that its engine keeps locked (flock(2)) while it lives. A folder whose lock can be
-had belongs to nobody any more, however its engine ended, and the next engine removes it.
+had belongs to nobody any more, however its engine ended, and the next engine removes it. It removes the engine's
+control groups as well: where they are was noted in the folder before the first of them was made, because the next
+engine may be in another group, or have no use for groups.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ import threading
 from contextlib import suppress
 from typing import Final
 
+from engine.cgroups.owner import sweep
+from engine.errors import UnsupportedPlatformError
 from engine.scratch import remove_tree
 
 PREFIX: Final = "fgengine-"
 _LOCK_NAME: Final = "lock"
+_GROUPS_NAME: Final = "groups"
 _READ_ONLY: Final = 0o555
 
 
@@ -25,6 +30,7 @@ class Workspace:
     """A private folder below the system's temporary one, from construction to close()."""
 
     def __init__(self) -> None:
+        _check_parent()
         remove_abandoned()
         self.root, self._lock_fd = _make_locked()
         self._homes: dict[str, str] = {}
@@ -44,6 +50,12 @@ class Workspace:
                 os.chmod(home, _READ_ONLY)
                 self._homes[code_root] = home
             return home
+
+    def note_groups(self, bases: list[str]) -> None:
+        """Write down in which control groups there will be some of this engine, for the engine that finds this."""
+        # A full disk, or a folder that was closed meanwhile: the next engine in the same group finds them all the same.
+        with suppress(OSError), open(os.path.join(self.root, _GROUPS_NAME), "wb") as note:
+            note.write(b"\0".join(map(os.fsencode, bases)))
 
     def close(self) -> None:
         """Remove the folder with everything in it."""
@@ -83,9 +95,34 @@ def _remove_if_abandoned(path: str) -> None:
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         return
-    lock_fd = os.open(os.path.join(path, _LOCK_NAME), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        lock_fd = os.open(os.path.join(path, _LOCK_NAME), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        os.rmdir(path)  # made and not locked yet: by an engine that was killed then, or that makes another one now
+        return
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: somebody lives here
+        for base in _noted_groups(path):
+            with suppress(OSError):  # it went with whoever owned it
+                sweep(base)
         remove_tree(path)
     finally:
         os.close(lock_fd)
+
+
+def _noted_groups(path: str) -> list[str]:
+    """Return the control groups in which an engine has made some; whose they are is told by their names."""
+    try:
+        with open(os.path.join(path, _GROUPS_NAME), "rb") as note:
+            return [os.fsdecode(base) for base in note.read().split(b"\0") if base]
+    except OSError:
+        return []
+
+
+def _check_parent() -> None:
+    parent = tempfile.gettempdir()
+    try:
+        parent.encode("utf-8")
+    except UnicodeEncodeError:
+        # Instances are told of their folders in JSON, which has no word for such a name.
+        raise UnsupportedPlatformError(f"the path of the temporary folder must be UTF-8: {parent!r}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,12 +18,16 @@ from engine.scratch import Scratch
 from engine.timeline import Timeline
 from engine.verdict import Ended
 
+NEVER_NS = 1 << 62
 LIMITS = Limits(memory_bytes=128 * MB, processes=1000, scratch_bytes=10 * MB)
 
 
 @dataclass
 class FakeInstance:
-    """An instance by what its meter, its folder, its group and /proc tell of it; counting the folder takes time."""
+    """An instance by what its meter, its folder, its group and /proc tell of it; counting takes time.
+
+    What is below it is given as the MB that each process has.
+    """
 
     used: int = 10 * MB
     peak: int = 10 * MB
@@ -34,14 +39,33 @@ class FakeInstance:
     last_used_bytes: int = 10 * MB
     counted: list[int] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    below: list[int] = field(default_factory=list)
+    step_takes_ns: int = 0
+    pid: int = 1
+    is_quick: bool = False
+
+    def look(self) -> tuple[int, list[int]]:
+        return self.tasks, self.below
+
+    def walk(self, tree: proc.Tree) -> Iterator[None]:
+        tree.tasks, tree.below = self.tasks, self.below
+        return iter(())
 
     def start(self) -> None:
         self.peak = self.used
 
     def sample(self, below: list[int]) -> int:
-        self.last_used_bytes = self.used
-        self.peak = max(self.peak, self.used)
-        return self.used
+        self.remember(list(self.sample_steps(below))[-1])
+        return self.last_used_bytes
+
+    def remember(self, used: int) -> None:
+        self.last_used_bytes = used
+        self.peak = max(self.peak, used)
+
+    def sample_steps(self, below: list[int]) -> Iterator[int]:
+        for counted in range(len(below) + 1):
+            self.now_ns += self.step_takes_ns if counted else 0
+            yield self.used + sum(below[:counted]) * MB
 
     def peak_bytes(self) -> int:
         return self.peak
@@ -52,26 +76,21 @@ class FakeInstance:
     def resident_bytes(self) -> int:
         return self.used
 
-    def used_bytes(self) -> int:
+    def count_steps(self) -> Iterator[int]:
         self.counted.append(self.now_ns)
         self.now_ns += self.counting_takes_ns
-        return self.scratch
+        yield self.scratch
 
     def oom_kills(self) -> int:
         return self.kills
 
     def close(self) -> None:
-        self.closed.append("meter")
-
-    def remove(self) -> None:
-        self.closed.append("scratch")
+        self.closed.append("descriptors")
 
 
 @pytest.fixture
-def instance(monkeypatch: pytest.MonkeyPatch) -> FakeInstance:
-    instance = FakeInstance()
-    monkeypatch.setattr(proc, "survey", lambda pid: (instance.tasks, []))
-    return instance
+def instance() -> FakeInstance:
+    return FakeInstance()
 
 
 @pytest.fixture
@@ -80,8 +99,8 @@ def guard(instance: FakeInstance) -> Guard:
 
 
 def guard_of(instance: FakeInstance, timeline: Timeline | None = None, group: Group | None = None) -> Guard:
-    meter, scratch = cast("MemoryMeter", instance), cast("Scratch", instance)
-    guard = Guard(1, LIMITS, meter, scratch, group=group, clock=lambda: instance.now_ns)
+    threads, meter, scratch = cast("proc.Threads", instance), cast("MemoryMeter", instance), cast("Scratch", instance)
+    guard = Guard(threads, LIMITS, meter, scratch, group=group, clock=lambda: instance.now_ns)
     guard.start(instance.now_ns, timeline)
     return guard
 
@@ -104,7 +123,7 @@ def test_look_tells_which_limit_is_passed(
     for name, value in changes.items():
         setattr(instance, name, value)
 
-    assert passed is guard.inspect()
+    assert passed is guard.inspect(NEVER_NS)
 
 
 @pytest.mark.parametrize(("ended"), [Ended.REPLIED, Ended.TIMED_OUT])
@@ -131,11 +150,11 @@ def test_kill_by_the_kernel_is_out_of_memory(instance: FakeInstance) -> None:
     """Whatever it looked like: a process that was killed for its memory may have been any of the tree."""
     guard = guard_of(instance, group=cast("Group", instance))
     instance.now_ns += 2 * MS
-    before = (guard.inspect(), guard.judge(Ended.REPLIED)[0])
+    before = (guard.inspect(NEVER_NS), guard.judge(Ended.REPLIED)[0])
     instance.kills = 1
 
     assert (None, Ended.REPLIED) == before
-    assert Ended.OUT_OF_MEMORY is guard.inspect()
+    assert Ended.OUT_OF_MEMORY is guard.inspect(NEVER_NS)
     for ended in (Ended.REPLIED, Ended.EXITED, Ended.TIMED_OUT):
         assert (Ended.OUT_OF_MEMORY, 128 * MB) == guard.judge(ended)
 
@@ -157,12 +176,12 @@ def test_folder_is_counted_now_and_then(instance: FakeInstance, guard: Guard) ->
     start = instance.now_ns
     instance.scratch = 10 * MB
     for _ in range(50):
-        assert guard.inspect() is None
+        assert guard.inspect(NEVER_NS) is None
         instance.now_ns += 10 * MS
     instance.scratch += 1
 
     assert [start + 100 * MS * n for n in (1, 2, 3, 4)] == instance.counted
-    assert Ended.DISK_FULL is guard.inspect()
+    assert Ended.DISK_FULL is guard.inspect(NEVER_NS)
 
 
 def test_counting_takes_no_more_than_a_tenth_of_the_time(instance: FakeInstance, guard: Guard) -> None:
@@ -170,7 +189,7 @@ def test_counting_takes_no_more_than_a_tenth_of_the_time(instance: FakeInstance,
     start = instance.now_ns
     instance.counting_takes_ns = 50 * MS
     for _ in range(150):
-        guard.inspect()
+        guard.inspect(NEVER_NS)
         instance.now_ns += 10 * MS
 
     assert [100 * MS, 600 * MS, 1100 * MS] == [at - start for at in instance.counted[:3]]
@@ -191,10 +210,8 @@ def test_full_folder_is_judged_at_the_end(instance: FakeInstance, guard: Guard, 
         (0, 1, (128 << 20) * 10**9 // (4 << 30)),
         (64 * MB, 1, (64 << 20) * 10**9 // (4 << 30)),
         (128 * MB, 1, MS),
-        (200 * MB, 1, MS),
         (0, 950, 5 * MS),
         (0, 1000, MS),
-        (0, 2000, MS),
     ],
 )
 def test_next_look_comes_when_a_limit_could_be_reached(
@@ -202,15 +219,15 @@ def test_next_look_comes_when_a_limit_could_be_reached(
 ) -> None:
     """At the speed of the fastest memory and the fastest forks, and never sooner than in a millisecond."""
     instance.used, instance.tasks = used, tasks
-    guard.inspect()
+    guard.inspect(NEVER_NS)
 
     assert interval_ns == guard.next_interval_ns()
 
 
 def test_tree_at_rest_is_looked_at_twenty_times_a_second(instance: FakeInstance) -> None:
     """With all the room in the world."""
-    scratch = cast("Scratch", instance)
-    guard = Guard(1, limits_of(1024, 10_000, 10), cast("MemoryMeter", instance), scratch, clock=lambda: 0)
+    threads, meter, scratch = cast("proc.Threads", instance), cast("MemoryMeter", instance), cast("Scratch", instance)
+    guard = Guard(threads, limits_of(1024, 10_000, 10), meter, scratch, clock=lambda: 0)
     guard.start(0)
 
     assert 50 * MS == guard.next_interval_ns()
@@ -238,7 +255,7 @@ def test_timeline_is_drawn_by_the_looks(instance: FakeInstance) -> None:
     for used in (20, 40):
         instance.now_ns += 5 * MS
         instance.used = used * MB
-        guard.inspect()
+        guard.inspect(NEVER_NS)
     instance.now_ns += MS
     guard.judge(Ended.REPLIED)
 
@@ -246,13 +263,129 @@ def test_timeline_is_drawn_by_the_looks(instance: FakeInstance) -> None:
     assert ((5.0, 20.0), (10.0, 40.0), (11.0, 40.0)) == timeline.points()
 
 
-def test_idle_instance_is_asked_cheaply(instance: FakeInstance, guard: Guard) -> None:
-    """Its own memory alone, without a walk through what it started."""
-    instance.used = 128 * MB
-    within = guard.is_over_memory()
-    instance.used += 1
+@pytest.mark.parametrize(
+    ("changes", "passed"),
+    [
+        ({"used": 128 * MB}, None),
+        ({"used": 128 * MB + 1}, Ended.OUT_OF_MEMORY),
+        ({"below": [60, 60], "tasks": 3}, Ended.OUT_OF_MEMORY),
+        ({"below": [1], "scratch": 11 * MB}, Ended.DISK_FULL),
+        ({"tasks": 3, "scratch": 11 * MB}, Ended.DISK_FULL),
+        ({"tasks": 1001}, Ended.TOO_MANY_PROCESSES),
+        ({"kills": 1}, Ended.OUT_OF_MEMORY),
+    ],
+)
+def test_idle_instance_is_held_to_its_limits(
+    instance: FakeInstance, changes: dict[str, int], passed: Ended | None
+) -> None:
+    """What it left behind may grow while nobody calls it: threads, processes, files."""
+    guard = guard_of(instance, group=cast("Group", instance))
+    before = guard.inspect_idle()
+    for name, value in changes.items():
+        setattr(instance, name, value)
 
-    assert [False, True] == [within, guard.is_over_memory()]
+    assert (None, passed) == (before, guard.inspect_idle())
+
+
+def test_idle_instance_that_left_nothing_behind_is_asked_cheaply(instance: FakeInstance, guard: Guard) -> None:
+    """Nobody is there to fill its folder, but for a timer's signal: that is counted now and then."""
+    instance.scratch = 11 * MB
+    found = [guard.inspect_idle() for _ in range(16)]
+
+    assert [*[None] * 15, Ended.DISK_FULL] == found
+    assert 1 == len(instance.counted)
+
+
+def test_kill_by_the_kernel_while_idle_is_told_before_the_next_invocation(instance: FakeInstance) -> None:
+    """That one must not be charged for it."""
+    guard = guard_of(instance, group=cast("Group", instance))
+    before = guard.was_hit_while_idle()
+    instance.kills = 1
+
+    assert [False, True] == [before, guard.was_hit_while_idle()]
+
+
+def test_large_tree_is_looked_at_in_pieces(instance: FakeInstance, guard: Guard) -> None:
+    """No look takes more than 2 ms and one step, and a pause as long follows."""
+    instance.below, instance.step_takes_ns = [0] * 100, MS // 2
+    took_ns = []
+    while not took_ns or guard.has_more_to_see():
+        started_ns = instance.now_ns
+        assert guard.inspect(NEVER_NS) is None
+        took_ns.append(instance.now_ns - started_ns)
+
+    assert 100 * MS // 2 == sum(took_ns)
+    assert 2 * MS == max(took_ns)
+
+
+def test_look_stops_at_the_deadline(instance: FakeInstance, guard: Guard) -> None:
+    """The kill does not wait for more than the step that is being taken, nor for one that is known to be longer."""
+    instance.below, instance.step_takes_ns = [0] * 100, MS
+    deadline_ns = instance.now_ns + 3 * MS // 2
+    guard.inspect(deadline_ns)
+    stopped_ns = instance.now_ns
+    instance.now_ns = deadline_ns - MS // 2
+    guard.inspect(deadline_ns)
+
+    assert deadline_ns + MS // 2 == stopped_ns
+    assert deadline_ns - MS // 2 == instance.now_ns
+
+
+def test_limit_that_is_passed_over_many_looks_is_found_by_the_second_sum(instance: FakeInstance, guard: Guard) -> None:
+    """What moved from one process to another meanwhile was counted twice: only who is over it again is over it."""
+    instance.below, instance.step_takes_ns = [2] * 100, MS // 2
+    verdicts = [guard.inspect(NEVER_NS) for _ in range(60)]
+    guard.start(instance.now_ns)
+    once = [guard.inspect(NEVER_NS) for _ in range(15)]
+    instance.below = [0] * 100
+    never_again = [guard.inspect(NEVER_NS) for _ in range(60)]
+
+    assert 2 * 15 - 1 == verdicts.index(Ended.OUT_OF_MEMORY)
+    assert {None} == {*once, *never_again}
+    assert (Ended.REPLIED, 10 * MB) == guard.judge(Ended.REPLIED)
+
+
+def test_instance_that_grows_while_a_long_look_is_taken_is_found(instance: FakeInstance, guard: Guard) -> None:
+    """Its own memory is asked for first in every piece."""
+    instance.below, instance.step_takes_ns = [0] * 100, MS
+    guard.inspect(NEVER_NS)
+    instance.used = 129 * MB
+
+    assert guard.has_more_to_see()
+    assert Ended.OUT_OF_MEMORY is guard.inspect(NEVER_NS)
+
+
+def test_halted_instance_did_not_begin(instance: FakeInstance, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was stopped before its request came; one that has taken it, and one that runs, have begun."""
+    stopped = True
+    monkeypatch.setattr(proc, "is_stopped", lambda _pid: stopped)
+    guard.start(instance.now_ns, None, lambda: True)
+    not_begun = guard.inspect(NEVER_NS)
+    stopped = False
+    runs = guard.inspect(NEVER_NS)
+    stopped = True
+    guard.start(instance.now_ns, None, lambda: False)
+    begun = guard.inspect(NEVER_NS)
+
+    assert [Ended.NOT_BEGUN, None, None] == [not_begun, runs, begun]
+
+
+def test_folder_is_counted_for_a_millisecond_when_time_is_up(instance: FakeInstance, guard: Guard) -> None:
+    """The kill comes first; of a folder that is small there is all to know by then."""
+    instance.now_ns += 200 * MS
+    instance.scratch = 11 * MB
+    counts = iter([0, 0, 11 * MB])
+
+    def slowly() -> Iterator[int]:
+        for used in counts:
+            instance.now_ns += MS // 4
+            yield used
+
+    instance.count_steps = slowly  # type: ignore[method-assign]
+    in_time = guard.judge(Ended.TIMED_OUT)[0]
+    counts = iter([0, 0, 0, 0, 0, 11 * MB])
+
+    assert [Ended.DISK_FULL, Ended.TIMED_OUT] == [in_time, guard.judge(Ended.TIMED_OUT)[0]]
 
 
 def test_limits_are_compared_in_bytes() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from engine import Status
+from engine import Engine, Status, UnsupportedPlatformError
 
 if TYPE_CHECKING:
-    from engine import Engine, Result
+    from engine import Result
     from tests.conftest import FunctionMaker, Invoker
 
 PEAK = """
@@ -18,7 +19,7 @@ PEAK = """
     def handler(event, context):
         if event:
             # An anonymous map and not a bytearray: it goes back to the system at once, on every malloc.
-            size = event * 1024 * 1024
+            size = int(event * 1024 * 1024)
             block = mmap.mmap(-1, size)
             for at in range(0, size, 4096):
                 block[at:at + 1] = b"x"
@@ -144,3 +145,92 @@ def test_memory_is_limited_before_the_handler_too(invoke: Invoker, phase: str) -
     _assert_out_of_memory(
         invoke(source, memory_mb=64, initializer="index.initializer", initializer_timeout_s=10.0, load_timeout_s=10.0)
     )
+
+
+EXACT = """
+    import mmap, os, time
+
+    def touch(megabytes):
+        size = megabytes << 20
+        block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for at in range(0, size, 4096):
+            block[at:at + 1] = b"x"
+        return block
+
+    def private_kb():
+        with open("/proc/self/smaps_rollup") as rollup:
+            return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
+
+    def four_children(megabytes):
+        # They hold what they have for 100 ms together; returned is what they have for themselves.
+        readers, pids = [], []
+        release, hold = os.pipe()
+        for _ in range(4):
+            reader, writer = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(hold)
+                block = touch(megabytes) if megabytes else None
+                os.write(writer, b"%d" % private_kb())
+                os.read(release, 1)
+                os._exit(0)
+            os.close(writer)
+            readers.append(reader)
+            pids.append(pid)
+        total = sum(int(os.read(reader, 20)) for reader in readers)
+        time.sleep(0.1)
+        for fd in readers + [release, hold]:
+            os.close(fd)
+        for pid in pids:
+            os.waitpid(pid, 0)
+        return total / 1024.0
+
+    def handler(event, context):
+        if event == "short":
+            block = b"x" * (200 << 20)
+            return 200
+        if event == "split":
+            return four_children(50)
+        if event == "shared":
+            block = touch(100)
+            return 100 + four_children(0)
+        return 0
+"""
+
+
+@pytest.fixture(params=["cgroup", "sample"])
+def either_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Memory is counted alike, whoever keeps the limit."""
+    try:
+        enforced = Engine(memory_enforcement=request.param)
+    except UnsupportedPlatformError as error:
+        pytest.skip(str(error))
+    with enforced:
+        yield enforced
+
+
+@pytest.mark.slow
+def test_memory_used_is_within_two_percent_of_the_truth(either_engine: Engine, make_function: FunctionMaker) -> None:
+    """Or 1 MB: a peak of milliseconds, four processes together, pages shared after a fork; nothing of it afterwards."""
+    function = make_function(EXACT, memory_mb=512, timeout_s=20.0)
+    errors = {}
+    for what in ("short", "split", "shared"):
+        before, during, after = (either_engine.invoke(function, event) for event in (None, what, None))
+        truth_mb = before.summary.memory_used_mb + during.value
+        errors[what] = (during.summary.memory_used_mb - truth_mb) / max(1.0, 0.02 * truth_mb)
+        errors[f"after {what}"] = after.summary.memory_used_mb - before.summary.memory_used_mb
+        assert not after.cold_start
+
+    assert {} == {what: error for what, error in errors.items() if abs(error) > 1}
+
+
+@pytest.mark.slow
+def test_out_of_memory_is_reproducible(either_engine: Engine, make_function: FunctionMaker) -> None:
+    """20 of 20 that are 2 MB over the limit are killed, and none of 20 that stay 1.5 MB below it."""
+    function = make_function(PEAK, memory_mb=128, timeout_s=20.0)
+    used_mb = either_engine.invoke(function, 0).summary.memory_used_mb
+    below = [either_engine.invoke(function, 128 - used_mb - 1.5).status for _ in range(20)]
+    over = [either_engine.invoke(function, 128 - used_mb + 2).status for _ in range(20)]
+
+    assert {Status.SUCCESS} == set(below)
+    assert {Status.OUT_OF_MEMORY} == set(over)

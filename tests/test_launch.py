@@ -183,7 +183,7 @@ def test_host_without_room_for_descriptors_is_told_so(zygote: Zygote) -> None:
 )
 def test_report_names_exit_status_or_signal(status: int, text: str) -> None:
     """With and without a core dump, and for a real-time signal that has no name."""
-    assert text == ExitReport(status, 0).describe()
+    assert text == ExitReport(status, 0, 0).describe()
 
 
 def test_close_leaves_nothing(interpreter: Interpreter) -> None:

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -253,3 +254,41 @@ def test_news_are_faults_and_pages_alone(
     with closing(Faults(child.pid)) as faults, monkeypatch.context() as patch:
         patch.setattr(os, "pread", lambda *_: told.pop(0).encode())
         assert [True, is_news] == [faults.has_news(), faults.has_news()]
+
+
+CLOSED = """
+    import ctypes, os, sys
+    sys.path.insert(0, sys.argv[1])
+    from engine.memory import BYTES_PER_MB, MemoryMeter
+
+    import signal, time
+    prctl, PR_SET_DUMPABLE = ctypes.CDLL(None).prctl, 4
+    if os.geteuid() == 0:  # nothing is closed to root
+        os.setgroups([]); os.setgid(65534); os.setuid(65534)
+        prctl(PR_SET_DUMPABLE, 1)
+    ready, done = os.pipe()
+    child = os.fork()
+    if child == 0:
+        held = bytearray(b"x" * (64 * BYTES_PER_MB))
+        prctl(PR_SET_DUMPABLE, 0)
+        os.write(done, b"!")
+        time.sleep(1000)
+    os.read(ready, 1)
+    try:
+        open(f"/proc/{child}/smaps_rollup").read()
+    except PermissionError:
+        print("closed")
+    try:
+        print(MemoryMeter(os.getpid()).sample([child]) // BYTES_PER_MB)
+    finally:
+        os.kill(child, signal.SIGKILL)
+"""
+
+
+def test_process_that_is_closed_to_its_own_user_is_not_empty() -> None:
+    """Its shares are not told (PR_SET_DUMPABLE), so it counts with all that it has resident."""
+    command = [sys.executable, "-c", textwrap.dedent(CLOSED), str(Path(__file__).resolve().parent.parent)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert "closed" == said[0]
+    assert int(said[1]) >= 64

@@ -14,6 +14,7 @@ from engine.errors import EngineClosedError
 from engine.instance import Instance
 from engine.pool import Pool, PoolRetiredError
 from engine.staging import StagedFunction
+from engine.verdict import Ended
 
 OLD = StagedFunction("/code", (), ())
 NEW = StagedFunction("/code", (), ())
@@ -29,10 +30,14 @@ class FakeInstance:
     staged: StagedFunction = OLD
     idle_since_ns: int = 0
     doomed: bool = False
-    outgrown: bool = False
+    outgrown: Ended | None = None
+    more_to_see: bool = False
 
-    def is_over_memory(self) -> bool:
+    def inspect_idle(self) -> Ended | None:
         return self.outgrown
+
+    def has_more_to_see(self) -> bool:
+        return self.more_to_see
 
     def doom(self) -> None:
         self.doomed = True
@@ -227,16 +232,26 @@ def test_expired_are_those_that_are_idle_for_long(pool: Pool, now: list[int]) ->
     assert pool.oldest_idle_ns() is None
 
 
-def test_idle_instance_that_grew_over_its_memory_is_given_up(pool: Pool) -> None:
-    """What a handler left running may go on taking memory; a busy one is its own invocation's affair."""
+def test_idle_instance_that_grew_over_a_limit_is_given_up(pool: Pool) -> None:
+    """What a handler left running may go on taking memory or disk; a busy one is its own invocation's affair."""
     lean, fat = started(pool), started(pool)
-    cast("FakeInstance", fat).outgrown = True
+    cast("FakeInstance", fat).outgrown = Ended.DISK_FULL
     busy = pool.outgrown()
     pool.release(lean)
     pool.release(fat)
 
-    assert ([], [fat]) == (busy, pool.outgrown())
+    assert ([], [(fat, Ended.DISK_FULL)]) == (busy, pool.outgrown())
     assert lean is pool.acquire()
+
+
+def test_idle_instance_that_takes_long_to_look_at_is_told(pool: Pool) -> None:
+    """The pool is locked while one is looked at, so that is done in pieces."""
+    instance = started(pool)
+    cast("FakeInstance", instance).more_to_see = True
+    busy = pool.has_more_to_see()
+    pool.release(instance)
+
+    assert [False, True] == [busy, pool.has_more_to_see()]
 
 
 def test_using_an_instance_makes_it_young_again(pool: Pool, now: list[int]) -> None:

@@ -18,6 +18,7 @@ from engine.blank import Kind, Stock
 from engine.enforcement import Enforcement
 from engine.guard import limits_of
 from engine.launch import Zygote, ZygoteSpec
+from engine.workspace import Workspace
 from engine.zygotes import Zygotes
 from tests.conftest import DeathWatch, FunctionMaker
 
@@ -112,7 +113,8 @@ def test_group_of_a_spare_is_given_the_limits_of_its_function(
     limits: Any, runtime: str, engine: Engine, tmp_path: Path
 ) -> None:
     """Larger and smaller ones: the kernel's own files tell it."""
-    enforcement = Enforcement("auto", "/")
+    workspace = Workspace()
+    enforcement = Enforcement("auto", workspace)
     zygotes, stock = Zygotes(), Stock(enforcement, str(tmp_path), 1, 4096)
     try:
         with zygotes.lease(ZygoteSpec(engine.runtimes.find(runtime))) as zygote:
@@ -130,6 +132,7 @@ def test_group_of_a_spare_is_given_the_limits_of_its_function(
         stock.close()
         zygotes.close()
         enforcement.close()
+        workspace.close()
 
 
 def test_spare_that_died_is_not_handed_out(
@@ -180,7 +183,8 @@ def test_one_caller_waits_for_the_spare_that_is_on_its_way(
     engine: Engine, runtime: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It is there sooner than another one could be; a second caller starts one of its own at once."""
-    enforcement = Enforcement("sample", "/")
+    workspace = Workspace()
+    enforcement = Enforcement("sample", workspace)
     zygotes, stock = Zygotes(), Stock(enforcement, str(tmp_path), 1, 4096)
     begun, go = threading.Event(), threading.Event()
     start_blank = blank.start_blank
@@ -210,6 +214,7 @@ def test_one_caller_waits_for_the_spare_that_is_on_its_way(
         go.set()
         stock.close()
         zygotes.close()
+        workspace.close()
 
 
 def test_variables_that_act_at_start_are_there_before_the_first_instruction(

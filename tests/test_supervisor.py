@@ -87,7 +87,7 @@ class FakeInstance:
     def next_interval_ns(self) -> int:
         return self.look_every_ns(self._used_bytes())
 
-    def inspect(self) -> Ended | None:
+    def inspect(self, deadline_ns: int) -> Ended | None:
         self.looks_ns.append(self._age_ns())
         return Ended.OUT_OF_MEMORY if self._used_bytes() > LIMIT_BYTES else None
 

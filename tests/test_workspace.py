@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import UnsupportedPlatformError
 from engine.workspace import PREFIX, Workspace, remove_abandoned
 
 
@@ -185,3 +186,40 @@ def test_folder_that_was_taken_for_an_abandoned_one_is_made_anew(
         assert [workspace.root] != removed
         remove_abandoned()
         assert os.path.isdir(workspace.root)
+
+
+def test_folder_of_an_engine_that_was_killed_before_it_locked_it_is_removed(temporary: Path) -> None:
+    """It is empty then. One with something in it and no lock file is no folder of ours."""
+    (temporary / f"{PREFIX}empty").mkdir()
+    strange = temporary / f"{PREFIX}notes"
+    strange.mkdir()
+    (strange / "page").touch()
+    remove_abandoned()
+
+    assert [strange] == list(temporary.iterdir())
+
+
+def test_groups_of_a_dead_engine_are_swept_where_it_noted_them(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next engine need not be in the same group, nor use groups at all; what is alive is left alone."""
+    swept: list[str] = []
+    monkeypatch.setattr("engine.workspace.sweep", swept.append)
+    with closing(Workspace()) as alive:
+        alive.note_groups(["/sys/fs/cgroup/alive"])
+        folder = abandoned(temporary)
+        (folder / "groups").write_bytes(b"/sys/fs/cgroup/one\0/sys/fs/cgroup/\xff")
+        remove_abandoned()
+
+    assert ["/sys/fs/cgroup/one", os.fsdecode(b"/sys/fs/cgroup/\xff")] == swept
+
+
+def test_temporary_folder_that_json_cannot_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instances are told of their folders in JSON."""
+    folder = os.path.join(tmp_path, os.fsdecode(b"caf\xe9"))
+    os.mkdir(folder)
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+
+    with pytest.raises(UnsupportedPlatformError, match="must be UTF-8"):
+        Workspace()
+    assert [] == os.listdir(folder)
