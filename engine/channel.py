@@ -21,7 +21,8 @@ from contextlib import suppress
 from typing import Final
 
 from engine.clock import NS_PER_MS, NS_PER_S
-from engine.logring import EMPTY, LogRing, LogTail
+from engine.errors import ProtocolError
+from engine.logring import EMPTY, LogCutter, LogRing, LogTail
 from engine.protocol import Decoder, Frame, result_in
 
 REPLY: Final = 1
@@ -61,7 +62,8 @@ class Channel:
         self._unsent: bytes | memoryview = b""
         self._sent_bytes = 0
         self._available = bytearray(4)
-        self.log = LogRing(log_bytes)
+        self.log_bytes: Final = log_bytes
+        self.log: LogRing | LogCutter = LogRing(log_bytes)
 
     def exchange(self, request: bytes, token: str, timeout_ns: int) -> Frame | None:
         """Send *request*, wait once, and read once: what nearly every warm invocation comes down to.
@@ -198,6 +200,36 @@ class Channel:
         """Give every descriptor back."""
         for fd in (self.pidfd, self._request_fd, self._request_read_fd, self._reply_fd, self._log_fd):
             os.close(fd)
+
+    def widen(self) -> None:
+        """Let more than 64 KiB into the pipes to and from the instance, as far as the system allows it."""
+        for fd in (self._request_fd, self._reply_fd):
+            with suppress(OSError):  # EPERM: the pipes of this user have all the memory that they may have
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
+
+    def send_behind(self, data: bytes) -> None:
+        """Write *data* behind requests whose replies are still to come; else as send()."""
+        self._was_fed = False
+        self.send(data)
+
+    def receive_all(self) -> tuple[list[Frame], ProtocolError | None]:
+        """Return the frames that have come, also those before something that is no frame, and that trouble."""
+        frames: list[Frame] = []
+        self._was_fed = True
+        try:
+            for _ in range(_LARGE_PIPE_BYTES // _READ_BYTES):
+                data = os.read(self._reply_fd, _READ_BYTES)
+                if not data:
+                    self._ignore(self._reply_fd)
+                    break
+                self._decoder.feed_into(frames, data)
+                if len(data) < _READ_BYTES:
+                    break
+        except BlockingIOError:
+            pass
+        except ProtocolError as error:
+            return frames, error
+        return frames, None
 
     def _write(self) -> None:
         try:

@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -35,6 +36,7 @@ from engine.result import Result
 from engine.runtimes import Runtimes
 from engine.staging import StagedFunction, Staging
 from engine.starter import Starter
+from engine.stream import Lender, Loan, Stream
 from engine.timeline import Timeline
 from engine.workspace import Workspace
 
@@ -209,9 +211,19 @@ class Engine:
             return self._executor.submit(self.invoke, function, event, request_id=request_id, timeline=timeline)
 
     def map(self, function: Function, events: Iterable[object]) -> Iterator[Result]:
-        """Yield the result of *function* for each of *events*, in their order, one after the other."""
-        for event in events:
-            yield self.invoke(function, event)
+        """Yield the result of *function* for each of *events*, in their order.
+
+        Up to 1024 events are read ahead of their results and written ahead of the instance, which never waits between
+        two of them; so an iterable that waits for results would wait for ever. Each has its own deadline, bill, log and
+        result all the same (``engine.stream``). When the iteration is left early, what was read and has no result yet
+        is not run, or killed.
+
+        Raises:
+            InvalidEventError: In the place of an event that is not JSON or over 6 MiB.
+            EngineError: As from invoke(), behind the results that were there before.
+        """
+        lender = Lender(partial(self._lend, function), self._take_back, self._finished)
+        return Stream(lender, self._billing_step_ms).results(events)
 
     def warm_up(self, runtimes: Iterable[str]) -> None:
         """Start what instances of *runtimes* are started from, and spare ones, so that the first invocation need not.
@@ -321,6 +333,30 @@ class Engine:
         pool.remove(instance)
         instance.close()
         self._events.instance_killed(instance, reason, request_id)
+
+    def _lend(self, function: Function, request_id: str) -> Loan:
+        """Give a stream an idle instance, or a new one."""
+        self._check_usable()
+        pool, instance = self._idle_instance(function)
+        if instance is not None:
+            return Loan(pool, instance, is_cold=False)
+        return Loan(pool, self._start_instance(function, pool, request_id), is_cold=True)
+
+    def _take_back(self, loan: Loan, reason: str, request_id: str | None) -> None:
+        """Take back what _lend() gave: healthy when there is no *reason* against it, else killed here if it is not."""
+        if reason:
+            self._end(loan.pool, loan.instance, reason, request_id)
+        elif not loan.pool.release(loan.instance):
+            self._end(loan.pool, loan.instance, "outdated", request_id)
+        self._janitor.start()
+        if loan.is_cold:
+            self._janitor.wake()
+
+    def _finished(self, loan: Loan, result: Result) -> None:
+        """Tell of a result of a stream."""
+        if self._closed:
+            raise EngineClosedError("the engine was closed while the function ran")
+        self._events.invocation_finished(loan.instance, result)
 
     def _release_idle_since(self, idle_before_ns: int) -> None:
         for pool in list(self._pools.values()):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from engine import isolation, platform, proc, protocol
+from engine.ahead import Ahead
 from engine.blank import Blank
 from engine.channel import EXIT, REPLY
 from engine.clock import NS_PER_US, monotonic_ns, ns_from_seconds
@@ -118,6 +119,17 @@ class Instance:
         elif self._has_served and self._has_not_begun(verdict.ended):
             return Verdict(Ended.NOT_BEGUN, verdict.duration_ns, verdict.peak_bytes)
         return verdict
+
+    def open_ahead(self) -> Ahead:
+        """Begin to serve requests that are written ahead; nothing else may be asked of it until close_ahead()."""
+        self.state = next_state(self.state, Event.INVOKE)
+        return Ahead(self._channel, self._guard, self.pid, self.timeout_ns)
+
+    def close_ahead(self, ahead: Ahead) -> None:
+        """End that, with nothing in flight or with the instance dead."""
+        ahead.close()
+        if self.state is _BUSY:
+            self.state = next_state(self.state, Event.REPLY)
 
     def is_usable(self) -> bool:
         """Whether an idle instance can take a request; output that nobody waited for is forgotten.

@@ -63,6 +63,55 @@ class LogRing:
             self.fed_bytes = 0
 
 
+class LogCutter:
+    """A log in which marks end the parts; in bounded memory, however much comes between two of them.
+
+    Args:
+        capacity_bytes: How much of each part is kept.
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._ring = LogRing(capacity_bytes)
+        self._unseen = bytearray()  # fed, and not yet searched for the next mark
+
+    @property
+    def fed_bytes(self) -> int:
+        """How much was fed and not taken."""
+        return self._ring.fed_bytes + len(self._unseen)
+
+    def feed(self, data: bytes) -> None:
+        """Append *data*."""
+        self._unseen += data
+
+    def flow(self, mark: bytes) -> None:
+        """Keep the newest bytes only of what was fed before *mark*, which has not come yet: call it now and then."""
+        if self._unseen and self._unseen.find(mark) < 0:
+            self._let_go(len(self._unseen) - len(mark) + 1)
+
+    def take_until(self, mark: bytes) -> LogTail:
+        """Return what was fed before *mark* and drop the mark; everything when the mark is not there."""
+        at = self._unseen.find(mark)
+        self._let_go(len(self._unseen) if at < 0 else at)
+        if at >= 0:
+            del self._unseen[: len(mark)]
+        return self._ring.take()
+
+    def take(self) -> LogTail:
+        """Return everything and start over."""
+        self._let_go(len(self._unseen))
+        return self._ring.take()
+
+    def clear(self) -> None:
+        """Forget everything that was fed."""
+        self._unseen.clear()
+        self._ring.clear()
+
+    def _let_go(self, size: int) -> None:
+        if size > 0:
+            self._ring.feed(bytes(self._unseen[:size]))
+            del self._unseen[:size]
+
+
 def _start_of_character(tail: bytes) -> int:
     for at, byte in enumerate(tail[:_LONGEST_CHARACTER_BYTES]):
         if byte & _CONTINUATION_MASK != _CONTINUATION:

@@ -183,7 +183,7 @@ def parent(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
-def _stat_fields(pid: int) -> list[bytes]:
+def _stat_fields(pid: int | str) -> list[bytes]:
     """Return the fields of /proc/PID/stat from the state on; a name may hold spaces and parentheses."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
@@ -192,7 +192,7 @@ def _stat_fields(pid: int) -> list[bytes]:
         return []
 
 
-def _state(pid: int) -> str:
+def _state(pid: int | str) -> str:
     fields = _stat_fields(pid)
     return fields[0].decode() if fields else ""
 

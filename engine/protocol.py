@@ -38,11 +38,12 @@ MAX_REPLY_PAYLOAD_BYTES: Final = 6 * MAX_PAYLOAD_BYTES + 2
 
 
 class Frame(NamedTuple):
-    """One frame as it came: its header's two words, and its payload."""
+    """One frame as it came: its header's two words, its payload, and how long the child claims that it took."""
 
     type: str
     token: str
     payload: bytes
+    claimed_ns: int = 0
 
 
 def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
@@ -63,6 +64,22 @@ def encode_call(token: str, deadline_ns: int, request_id: str, event: bytes) -> 
     name = request_id.encode()
     lengths = _CALL_BYTES + len(name), len(event)
     return b"".join((_CALL.pack(*lengths, b"I", token.encode(), deadline_ns), name, event))
+
+
+def encode_call_ahead(token: str, timeout_ns: int, request_id: str, event: bytes) -> bytes:
+    """Return the frame of a request that may have to wait behind others in the pipe.
+
+    Its time is how long it may run. Before its reply the child ends its part of the log with ``end_of_log(token)``, and
+    the reply's header claims how long it ran.
+    """
+    name = request_id.encode()
+    lengths = _CALL_BYTES + len(name), len(event)
+    return b"".join((_CALL.pack(*lengths, b"A", token.encode(), timeout_ns), name, event))
+
+
+def end_of_log(token: str) -> bytes:
+    """Return what stands in the log pipe behind the output of the request with *token*."""
+    return b"\0%b\0" % token.encode()
 
 
 def result_in(data: bytes, token: str) -> bytes | None:
@@ -101,15 +118,24 @@ class Decoder:
         """Return the frames that *data* completes, in order.
 
         Raises:
-            ProtocolError: The bytes are no legal frame.
+            ProtocolError: The bytes are no legal frame; those before them are lost.
         """
-        buffer = self._buffer
-        if not buffer:
+        if not self._buffer:
             frame = self._whole(data)
             if frame is not None:
                 return [frame]
-        buffer += data
         frames: list[Frame] = []
+        self.feed_into(frames, data)
+        return frames
+
+    def feed_into(self, frames: list[Frame], data: bytes) -> None:
+        """Append the frames that *data* completes to *frames*, those before an illegal one as well.
+
+        Raises:
+            ProtocolError: The bytes are no legal frame.
+        """
+        buffer = self._buffer
+        buffer += data
         start = 0
         while len(buffer) - start >= PREFIX_BYTES:
             header_bytes, payload_bytes = self._checked_lengths(start)
@@ -121,7 +147,6 @@ class Decoder:
                 frames.append(_frame(bytes(view[start + PREFIX_BYTES : payload]), bytes(view[payload:end])))
             start = end
         del buffer[:start]  # once, and not after each frame: a pipe holds two thousand of the smallest ones
-        return frames
 
     def _whole(self, data: bytes) -> Frame | None:
         """Return the frame that *data* is, without a copy of it: what nearly every read gives. None: not one frame."""
@@ -152,4 +177,5 @@ def _frame(head: bytes, payload: bytes) -> Frame:
         raise ProtocolError(f"a frame header that is no JSON object with type and token: {head[:80]!r}") from None
     if not isinstance(kind, str) or not isinstance(token, str):
         raise ProtocolError(f"a frame header whose type or token is no string: {head[:80]!r}")
-    return Frame(kind, token, payload)
+    claimed_ns = header.get("duration_ns", 0)
+    return Frame(kind, token, payload, claimed_ns if isinstance(claimed_ns, int) and claimed_ns > 0 else 0)

@@ -22,10 +22,10 @@ import time
 import types
 
 from sandbox import confine, failures, results, stdio
-from sandbox.compat import PY2, as_native, forget_exception, hold_builtins, to_text
+from sandbox.compat import PY2, as_native, forget_exception, hold_builtins, monotonic_ns, to_text, write_all
 from sandbox.context import Context, FunctionSettings
 from sandbox.loader import Loader, LoadError, module_name
-from sandbox.wire import CALL, CALL_KIND, FrameReader, loads, write_reply
+from sandbox.wire import AHEAD_KIND, CALL, CALL_KIND, FrameReader, loads, write_reply, write_reply_with_duration
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
@@ -170,19 +170,25 @@ class Instance(object):
         self._reply_fd = reply_fd
         self._streams = streams
         self._handler = None  # type: Any
+        self._log_fd = -1
+        self._free_at_ns = 0
         self._pid = os.getpid()
 
     def serve(self, _exit=os._exit):
         # type: (Any) -> None
         """Answer requests until the pipe ends, then end the process."""
         try:
+            self._log_fd = stdio.duplicate_log()
             read, phases = self._reader.read, {"load": self._load, "initialize": self._initialize}
             while True:
                 frame = read()
                 if frame is None:
                     break
-                if frame[0][:1] == CALL_KIND:
+                kind = frame[0][:1]
+                if kind == CALL_KIND:
                     self._invoke(*frame)
+                elif kind == AHEAD_KIND:
+                    self._invoke_ahead(*frame)
                 else:
                     header = loads(frame[0])
                     self._answer(header, phases[header["type"]])
@@ -201,13 +207,34 @@ class Instance(object):
             return
         self._invoke(call, payload)
 
-    def _invoke(self, header, payload, _unpack=CALL.unpack_from, _loads=loads, _encode=results.encode):
-        # type: (bytes, bytes, Any, Any, Any) -> None
-        settings = self._settings
+    def _invoke(self, header, payload, _unpack=CALL.unpack_from):
+        # type: (bytes, bytes, Any) -> None
         _, token, deadline_ns = _unpack(header)
-        request_id = header[CALL.size :]  # type: Any
         if not PY2:
-            token, request_id = token.decode("ascii"), request_id.decode("utf-8")
+            token = token.decode("ascii")
+        kind, body = self._run(header, payload, deadline_ns)
+        self._reply(kind, token, body)
+
+    def _invoke_ahead(self, header, payload, _unpack=CALL.unpack_from, _now_ns=monotonic_ns, _getpid=os.getpid):
+        # type: (bytes, bytes, Any, Any, Any) -> None
+        """Answer one of several requests that were written at once: it begins when the one before has its reply."""
+        _, token, timeout_ns = _unpack(header)
+        if not PY2:
+            token = token.decode("ascii")
+        started_ns = _now_ns() if self._reader.has_waited else self._free_at_ns
+        kind, body = self._run(header, payload, started_ns + timeout_ns)
+        if _getpid() == self._pid:
+            mark_end_of_log(self._log_fd, token)
+        self._free_at_ns = _now_ns()
+        self._reply(kind, token, body, self._free_at_ns - started_ns)
+
+    def _run(self, header, payload, deadline_ns, _loads=loads, _encode=results.encode, _after=CALL.size):
+        # type: (bytes, bytes, int, Any, Any, int) -> tuple[str, bytes]
+        """Call the handler; return the kind and the payload of the reply."""
+        settings = self._settings
+        request_id = header[_after:]  # type: Any
+        if not PY2:
+            request_id = request_id.decode("utf-8")
         settings.request_id = request_id
         context = Context(settings, request_id, deadline_ns)
         kind, body = "result", b""
@@ -221,7 +248,7 @@ class Instance(object):
             kind, body = "error", self._failure(INVOKE_PREFIX)
             forget_exception()
         stdio.flush(self._streams)
-        self._reply(kind, token, body)
+        return kind, body
 
     def _answer(self, header, act, _write=os.write):
         # type: (dict[str, Any], Any, Any) -> None
@@ -264,8 +291,20 @@ class Instance(object):
         failures.print_to_log(self._streams[1], self._roots)
         return results.encode(failure.to_dict(prefix))
 
-    def _reply(self, kind, token, body, _write_reply=write_reply, _getpid=os.getpid, _exit=os._exit):
-        # type: (str, str, bytes, Any, Any, Any) -> None
+    def _reply(self, kind, token, body, duration_ns=None, _getpid=os.getpid, _exit=os._exit):
+        # type: (str, str, bytes, int | None, Any, Any) -> None
         if _getpid() != self._pid:
             _exit(0)  # a copy that the function forked and forgot to end: it answers nobody, and serves nobody
-        _write_reply(self._reply_fd, kind, token, body)
+        if duration_ns is None:
+            write_reply(self._reply_fd, kind, token, body)
+        else:
+            write_reply_with_duration(self._reply_fd, kind, token, body, duration_ns)
+
+
+def mark_end_of_log(log_fd, token):
+    # type: (int, str) -> None
+    """Write where the output of the request with *token* ends."""
+    try:
+        write_all(log_fd, ("\0%s\0" % token).encode("ascii"))
+    except (IOError, OSError):
+        pass  # closed by the function: the engine takes what there is

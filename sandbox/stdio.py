@@ -41,6 +41,14 @@ def give_output_to(log_fd):
         os.close(log_fd)
 
 
+def duplicate_log():
+    # type: () -> int
+    """A private duplicate of the log: a function may close or redirect 1 and 2."""
+    private = fcntl.fcntl(2, fcntl.F_DUPFD, PRIVATE_FD_FLOOR)
+    set_close_on_exec(private)
+    return private
+
+
 def open_streams():
     # type: () -> tuple[Any, Any]
     """Set ``sys.stdout`` and ``sys.stderr``, both UTF-8 and unbuffered, and return them.

@@ -28,6 +28,11 @@ CALL = struct.Struct(">c16sq")
 """The header of an invocation: a kind, the token, a time in nanoseconds; behind it the request id in UTF-8."""
 CALL_KIND = b"I"
 """Its time is the deadline on the monotonic clock. No JSON object begins like this."""
+AHEAD_KIND = b"A"
+"""Written while others run: its time is how long it may run, and its reply tells how long it ran.
+
+Before that reply the token goes into the log, between two NUL: there its output ends and that of the next begins.
+"""
 _LENGTHS_BYTES = 8
 _READ_BYTES = 65536  # one pipe full
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; the fcntl module has it from 3.10 on
@@ -98,12 +103,15 @@ class FrameReader(object):
         # type: (int) -> None
         self._fd = fd
         self._buffer = b""
+        self.has_waited = True  # whether the last frame was not there already when it was asked for
 
     def read(self, _unpack=LENGTHS.unpack_from, _read=read_some):
         # type: (Any, Any) -> tuple[bytes, bytes] | None
         """The next frame as (header, payload), or None at the end of the stream."""
         buffer = self._buffer
+        self.has_waited = False
         while len(buffer) < _LENGTHS_BYTES:
+            self.has_waited = True
             data = _read(self._fd, _READ_BYTES)
             if not data:
                 return None
@@ -112,6 +120,7 @@ class FrameReader(object):
         start = _LENGTHS_BYTES + header_bytes
         end = start + payload_bytes
         if len(buffer) < end:
+            self.has_waited = True
             # A list, not +=: a 6 MiB event arrives in a hundred pieces.
             pieces, missing = [buffer], end - len(buffer)
             while missing > 0:
@@ -144,6 +153,13 @@ def write_reply(fd, kind, token, payload):
     # type: (int, str, str, bytes) -> None
     """Write the frame of a reply. *kind* and *token* are plain words: their JSON needs no encoder."""
     _write_frame(fd, ('{"type":"%s","token":"%s"}' % (kind, token)).encode("ascii"), payload)
+
+
+def write_reply_with_duration(fd, kind, token, payload, duration_ns):
+    # type: (int, str, str, bytes, int) -> None
+    """Write the frame of a reply to what was written ahead."""
+    head = '{"type":"%s","token":"%s","duration_ns":%d}' % (kind, token, duration_ns)
+    _write_frame(fd, head.encode("ascii"), payload)
 
 
 def _write_frame(fd, head, payload, _pack=LENGTHS.pack, _write=write_all):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.logring import LogRing
+from engine.logring import LogCutter, LogRing
 
 
 def tail_of(*pieces: bytes, capacity: int = 8) -> tuple[str, int]:
@@ -123,3 +123,55 @@ def test_memory_is_bounded() -> None:
         held.append(len(ring._kept))
 
     assert max(held) <= 200
+
+
+MARK = b"\0mark\0"
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 6, 7, 100])
+def test_cutter_cuts_at_marks_however_the_pieces_come(size: int) -> None:
+    """Each part by itself, the mark in none of them; a part may be empty."""
+    parts = [b"first", b"", b"third \xc3\xa9"]
+    cutter = LogCutter(100)
+    stream = b"".join(part + MARK for part in parts) + b"rest"
+    for at in range(0, len(stream), size):
+        cutter.feed(stream[at : at + size])
+
+    assert [("first", 0), ("", 0), ("third é", 0)] == [cutter.take_until(MARK) for _ in parts]
+    assert ("rest", 0) == cutter.take()
+    assert 0 == cutter.fed_bytes
+
+
+def test_cutter_keeps_little_while_a_part_goes_on() -> None:
+    """Megabytes without a mark: the newest bytes, and a mark that is cut in two is found all the same."""
+    cutter = LogCutter(10)
+    for _ in range(1000):
+        cutter.feed(b"x" * 1000)
+        cutter.flow(MARK)
+        assert len(cutter._unseen) < len(MARK)
+    cutter.feed(b"end" + MARK[:3])
+    cutter.flow(MARK)
+    cutter.feed(MARK[3:] + b"next")
+
+    assert 1_000_003 + len(MARK) + 4 == cutter.fed_bytes
+    assert ("xxxxxxxend", 1_000_003 - 10) == cutter.take_until(MARK)
+    assert ("next", 0) == cutter.take()
+
+
+def test_cutter_without_a_mark_gives_what_there_is() -> None:
+    """Whoever closed the log wrote none."""
+    cutter = LogCutter(100)
+    cutter.feed(b"no mark")
+
+    assert ("no mark", 0) == cutter.take_until(MARK)
+    assert ("", 0) == cutter.take_until(MARK)
+
+
+def test_cleared_cutter_is_empty() -> None:
+    """Also of what it had let go of already."""
+    cutter = LogCutter(100)
+    cutter.feed(b"x" * 50)
+    cutter.flow(MARK)
+    cutter.clear()
+
+    assert (0, ("", 0)) == (cutter.fed_bytes, cutter.take())

@@ -1,0 +1,441 @@
+"""Engine.map with requests written ahead: each invocation keeps its own deadline, bill, memory, log and end."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import random
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine import Engine, EngineClosedError, InvalidEventError, Result, Status
+from engine.ahead import new_requests, shares
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import DeathWatch, FunctionMaker
+
+WINDOW = 1024
+
+ACTING = """
+    import os
+    import sys
+    import time
+
+    calls = []
+
+    def handler(event, context):
+        calls.append(event["id"])
+        with open(os.environ["RAN"], "a") as ran:
+            ran.write("%d\\n" % event["id"])
+        do = event.get("do")
+        if do == "print":
+            for at in range(event["lines"]):
+                print("%d line %d" % (event["id"], at))
+        elif do == "warn":
+            sys.stderr.write("%d warns" % event["id"])
+        elif do == "raise":
+            raise ValueError("no %d" % event["id"])
+        elif do == "exit":
+            print("going %d" % event["id"])
+            os._exit(event["status"])
+        elif do == "hang":
+            print("hanging %d" % event["id"])
+            while True:
+                time.sleep(1)
+        elif do == "invalid":
+            return {1, 2}
+        elif do == "grow":
+            return len(bytearray(event["megabytes"] * 2 ** 20).replace(b"\\0", b"1"))
+        elif do == "large":
+            return "x" * event["bytes"]
+        return [event["id"], os.getpid(), context.getRequestID()]
+"""
+"""Does what its event says; each run is told in a file."""
+
+
+@pytest.fixture(name="acting")
+def _acting(make_function: FunctionMaker, tmp_path: Path) -> Any:
+    def make(**description: Any) -> Any:
+        return make_function(ACTING, user_data={"RAN": str(tmp_path / "ran")}, **description)
+
+    return make
+
+
+def ran(tmp_path: Path) -> list[int]:
+    """Which events were run, in the order of time."""
+    return [int(line) for line in (tmp_path / "ran").read_text().split()]
+
+
+def essence(result: Result) -> tuple[Any, ...]:
+    """What does not differ between two runs of the same event."""
+    value = result.value[0] if isinstance(result.value, list) else result.value
+    return result.status, result.error_code, result.error, value, result.log, result.log_dropped_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_map_gives_what_single_calls_give(own_engine: Engine, acting: Any, tmp_path: Path, seed: int) -> None:
+    """A mix of successes, failures, output, exits and deadlines: result by result the same, each event run once."""
+    numbers = random.Random(seed)
+    kinds = [
+        {},
+        {},
+        {"do": "print", "lines": 3},
+        {"do": "print", "lines": 900},
+        {"do": "warn"},
+        {"do": "raise"},
+        {"do": "invalid"},
+        {"do": "large", "bytes": 200_000},
+    ]
+    events = [{"id": at, **numbers.choice(kinds)} for at in range(300)]
+    for at in numbers.sample(range(300), 6):
+        events[at] = {"id": at, "do": "exit", "status": at % 7}
+    for at in numbers.sample(range(300), 3):
+        events[at] = {"id": at, "do": "hang"}
+    function = acting(timeout_s=0.5)
+    singly = [essence(own_engine.invoke(function, event)) for event in events]
+    (tmp_path / "ran").unlink()
+    mapped = list(own_engine.map(function, events))
+
+    assert singly == [essence(result) for result in mapped]
+    assert list(range(300)) == ran(tmp_path)
+    assert 300 == len({result.summary.request_id for result in mapped})
+
+
+def test_instance_serves_them_one_after_the_other(own_engine: Engine, acting: Any) -> None:
+    """One process, one cold start, and the context's request id is the summary's."""
+    results = list(own_engine.map(acting(), [{"id": at} for at in range(50)]))
+
+    assert [True] + [False] * 49 == [result.cold_start for result in results]
+    assert 1 == len({result.value[1] for result in results})
+    assert [result.summary.request_id for result in results] == [result.value[2] for result in results]
+
+
+@pytest.mark.slow
+def test_timeout_is_the_deadline_of_its_own_invocation(own_engine: Engine, acting: Any, tmp_path: Path) -> None:
+    """What was written behind it runs on a new instance, once, and has all its time."""
+    events = [{"id": 0}, {"id": 1}, {"id": 2, "do": "hang"}, {"id": 3}, {"id": 4, "do": "hang"}, {"id": 5}]
+    results = list(own_engine.map(acting(timeout_s=0.25), events))
+
+    assert [
+        Status.SUCCESS,
+        Status.SUCCESS,
+        Status.TIMEOUT,
+        Status.SUCCESS,
+        Status.TIMEOUT,
+        Status.SUCCESS,
+    ] == [result.status for result in results]
+    assert [250.0, 250.0] == [results[at].summary.duration_ms for at in (2, 4)]
+    assert "hanging 2\n" == results[2].log
+    assert [0, 1, 2, 3, 4, 5] == ran(tmp_path)
+
+
+def test_exit_fails_the_one_that_ran(own_engine: Engine, acting: Any, tmp_path: Path) -> None:
+    """Those before it have their replies, those behind it run elsewhere."""
+    events = [{"id": at} for at in range(20)]
+    events[7] = {"id": 7, "do": "exit", "status": 3}
+    results = list(own_engine.map(acting(), events))
+
+    assert [7] == [at for at, result in enumerate(results) if not result.ok]
+    assert results[7].error is not None
+    assert "runtime process is exited, exit status 3" == results[7].error["errorMessage"]
+    assert ("going 7\n", 0) == (results[7].log, results[7].log_dropped_bytes)
+    assert 2 == len({result.value[1] for result in results if result.ok})
+    assert list(range(20)) == ran(tmp_path)
+
+
+def test_memory_over_the_limit_is_found(own_engine: Engine, acting: Any) -> None:
+    """Also when it was given back before the reply; and the rest succeeds."""
+    events = [{"id": at} for at in range(10)]
+    events[5] = {"id": 5, "do": "grow", "megabytes": 100}
+    results = list(own_engine.map(acting(memory_mb=128, timeout_s=20.0), events))
+
+    assert Status.OUT_OF_MEMORY is results[5].status
+    assert [5] == [at for at, result in enumerate(results) if not result.ok]
+    assert results[5].summary.memory_used_mb > 128
+
+
+def test_each_has_its_own_log(own_engine: Engine, acting: Any) -> None:
+    """The newest 4096 bytes of what it wrote, not of what its neighbours wrote."""
+    events = [{"id": at, "do": "print", "lines": at * 10} for at in range(60)]
+    results = list(own_engine.map(acting(), events))
+
+    for at, result in enumerate(results):
+        text = "".join(f"{at} line {line}\n" for line in range(at * 10))
+        assert (text[-4096:], max(0, len(text) - 4096)) == (result.log, result.log_dropped_bytes)
+
+
+@pytest.mark.slow
+def test_output_without_end_blocks_nobody(own_engine: Engine, acting: Any) -> None:
+    """Far more than the pipe holds, while the next ones are written already."""
+    events = [{"id": at, "do": "print", "lines": 50_000} for at in range(4)]
+    results = list(own_engine.map(acting(timeout_s=30.0), events))
+
+    for at, result in enumerate(results):
+        assert result.log.endswith(f"{at} line 49998\n{at} line 49999\n")
+        assert len(result.log) == 4096
+
+
+@pytest.mark.slow
+def test_large_events_are_bounded_and_in_order(own_engine: Engine, acting: Any) -> None:
+    """Megabytes among small ones; no more than a few of them are pulled ahead."""
+    pulled = itertools.count()
+    held = []
+
+    def events() -> Iterator[Any]:
+        for at in range(12):
+            next(pulled)
+            yield {"id": at, "text": "x" * (3 << 20 if at % 3 else 10)}
+
+    for result in own_engine.map(acting(memory_mb=512, timeout_s=20.0), events()):
+        held.append(next(pulled) - len(held) * 2)
+        assert result.ok
+        assert len(held) - 1 == result.value[0]
+    assert max(held) <= 6
+
+
+def test_results_before_a_wrong_event_are_not_lost(own_engine: Engine, acting: Any) -> None:
+    """The error is raised in the place of that event, and nothing behind it is pulled."""
+    events = iter([{"id": 0}, {"id": 1}, {2}, {"id": 3}])
+    results = own_engine.map(acting(), events)
+
+    assert [0, 1] == [next(results).value[0] for _ in range(2)]
+    with pytest.raises(InvalidEventError):
+        next(results)
+    assert [{"id": 3}] == list(events)
+
+
+def test_exception_of_the_iterable_comes_behind_the_results(own_engine: Engine, acting: Any) -> None:
+    """As from any generator that fails in the middle."""
+
+    def events() -> Iterator[Any]:
+        yield {"id": 0}
+        yield {"id": 1}
+        raise LookupError("no more")
+
+    results = own_engine.map(acting(), events())
+
+    assert [0, 1] == [next(results).value[0] for _ in range(2)]
+    with pytest.raises(LookupError, match="no more"):
+        next(results)
+
+
+def test_iterable_runs_on_the_thread_that_asks(own_engine: Engine, acting: Any) -> None:
+    """No code of the user on a thread of ours."""
+    threads = set()
+
+    def events() -> Iterator[Any]:
+        for at in range(5):
+            threads.add(threading.current_thread())
+            yield {"id": at}
+
+    assert 5 == len(list(own_engine.map(acting(), events())))
+    assert {threading.current_thread()} == threads
+
+
+def map_threads() -> list[threading.Thread]:
+    """The threads of running maps."""
+    return [thread for thread in threading.enumerate() if thread.name == "fgengine-map"]
+
+
+def test_leaving_early_leaves_nothing_behind(
+    own_engine: Engine, acting: Any, tmp_path: Path, wait_until_dead: DeathWatch
+) -> None:
+    """The one that runs is killed, the others are not begun, and the thread has ended."""
+    events = [{"id": 0}, {"id": 1}, {"id": 2, "do": "hang"}, {"id": 3}]
+    function = acting(timeout_s=30.0)
+    own_engine.invoke(function, {"id": -1})
+    results = own_engine.map(function, events)
+    pid = next(results).value[1]
+    next(results)
+    results.close()  # type: ignore[attr-defined]  # a generator
+
+    wait_until_dead(pid)
+    assert [] == map_threads()
+    assert 3 not in ran(tmp_path)
+    assert own_engine.invoke(function, {"id": 9}).ok
+
+
+def test_forgotten_iteration_ends(own_engine: Engine, acting: Any) -> None:
+    """Garbage collection is as good as close()."""
+    results = own_engine.map(acting(timeout_s=30.0), [{"id": 0}, {"id": 1, "do": "hang"}])
+    next(results)
+    assert 1 == len(map_threads())
+    del results
+    gc.collect()
+
+    assert [] == map_threads()
+
+
+def test_closing_the_engine_ends_the_iteration(acting: Any) -> None:
+    """From another thread, in the middle of an invocation."""
+    with Engine() as engine:
+        results = engine.map(acting(timeout_s=30.0), [{"id": 0}, {"id": 1, "do": "hang"}])
+        next(results)
+        closing = threading.Thread(target=engine.close)
+        closing.start()
+        with pytest.raises(EngineClosedError):
+            next(results)
+        closing.join()
+
+
+def test_changed_code_is_noticed(own_engine: Engine, make_function: FunctionMaker) -> None:
+    """At the latest by what is written after the change."""
+    function = make_function("def handler(event, context):\n    return 'old'\n")
+    path = os.path.join(function.code, "index.py")
+
+    def events() -> Iterator[int]:
+        yield 0
+        for at in range(1, 3 * WINDOW):
+            if at == WINDOW:
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write("def handler(event, context):\n    return 'newer'\n")
+            yield at
+
+    values = [result.value for result in own_engine.map(function, events())]
+
+    assert "old" == values[0]
+    assert "newer" == values[-1]
+    assert ["newer"] * WINDOW == values[2 * WINDOW :]
+
+
+def test_instance_is_free_while_the_consumer_pauses(acting: Any) -> None:
+    """With one instance allowed, the consumer may call the same function between two results."""
+    function = acting()
+    with Engine(max_instances=1) as engine:
+        results = engine.map(function, [{"id": at} for at in range(10)])
+        for at, result in enumerate(results):
+            assert at == result.value[0]
+            assert 100 + at == engine.invoke(function, {"id": 100 + at}).value[0]
+
+
+@pytest.mark.slow
+def test_deadline_is_kept_while_the_consumer_pauses(
+    own_engine: Engine, acting: Any, wait_until_dead: DeathWatch
+) -> None:
+    """Nobody need ask for a result to have a hanging function killed."""
+    function = acting(timeout_s=0.2)
+    pid = own_engine.invoke(function, {"id": -1}).value[1]
+    results = own_engine.map(function, [{"id": 0}, {"id": 1, "do": "hang"}, {"id": 2}])
+    assert next(results).ok
+    wait_until_dead(pid)
+
+    assert [Status.TIMEOUT, Status.SUCCESS] == [result.status for result in results]
+
+
+def test_two_maps_at_a_time_share_nothing(own_engine: Engine, acting: Any) -> None:
+    """Each has an instance, and its own order."""
+    function = acting()
+    first, second = (own_engine.map(function, [{"id": at} for at in range(start, start + 40)]) for start in (0, 100))
+    pairs = [(one.value[0], other.value[0]) for one, other in zip(first, second, strict=True)]
+
+    assert [(at, 100 + at) for at in range(40)] == pairs
+
+
+REMAINING = """
+    import time
+
+    def handler(event, context):
+        before = context.getRemainingTimeInMilliSeconds()
+        give_up_at = time.time() + event
+        while time.time() < give_up_at:
+            pass
+        return before
+"""
+
+
+@pytest.mark.slow
+def test_remaining_time_begins_when_the_invocation_does(own_engine: Engine, make_function: FunctionMaker) -> None:
+    """Not when it was written: what runs before it takes nothing of its time."""
+    results = list(own_engine.map(make_function(REMAINING, timeout_s=2.0), [0.05] * 12))
+
+    assert all(result.ok and 1800 < result.value <= 2000 for result in results)
+
+
+@pytest.mark.slow
+def test_bill_is_for_its_own_time(own_engine: Engine, make_function: FunctionMaker) -> None:
+    """A slow one among quick ones is billed for itself, and the quick ones are not."""
+    function = make_function(REMAINING, timeout_s=5.0)
+    own_engine.invoke(function, 0)
+    results = list(own_engine.map(function, [0] * 50 + [0.2] + [0] * 50))
+
+    # Less by what the engine needs to see the reply before it.
+    assert 150 <= results[50].summary.duration_ms <= results[50].summary.billed_duration_ms
+    others = [result.summary.duration_ms for at, result in enumerate(results) if at != 50]
+    assert sorted(others)[50] < 20
+
+
+FORGING = """
+    import struct, sys, os
+
+    def reply_descriptor():
+        for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
+            if fd < 64 or not os.path.exists("/proc/self/fd/%d" % fd):
+                continue
+            with open("/proc/self/fdinfo/%d" % fd) as info:
+                flags = [int(line.split()[1], 8) for line in info if line.startswith("flags:")][0]
+            if flags & os.O_WRONLY and os.readlink("/proc/self/fd/%d" % fd).startswith("pipe:"):
+                return fd
+
+    def handler(event, context):
+        if event == "garbage":
+            os.write(reply_descriptor(), b"garbage!" * 4)
+        if event == "guess":
+            head = b'{"type":"result","token":"0123456789abcdef","duration_ns":1}'
+            os.write(reply_descriptor(), struct.pack(">II", len(head), 8) + head + b'"forged"')
+        return event
+"""
+
+
+def test_garbage_in_the_reply_pipe_fails_the_one_that_wrote_it(
+    own_engine: Engine, make_function: FunctionMaker
+) -> None:
+    """Those before it keep their replies, though they were read together with it; those behind it run elsewhere."""
+    events = [*range(20), "garbage", *range(20)]
+    results = list(own_engine.map(make_function(FORGING), events))
+
+    assert [20] == [at for at, result in enumerate(results) if not result.ok]
+    assert Status.INVALID_RESULT is results[20].status
+    assert [*range(20), None, *range(20)] == [result.value for result in results]
+
+
+def test_reply_with_a_guessed_token_is_dropped(own_engine: Engine, make_function: FunctionMaker) -> None:
+    """It is nobody's."""
+    events = [1, "guess", 2, "guess", 3]
+
+    assert events == [result.value for result in own_engine.map(make_function(FORGING), events)]
+
+
+@pytest.mark.parametrize(
+    ("span", "claims", "expected"),
+    [
+        (100, [1], [100]),
+        (100, [0], [100]),
+        (100, [1, 3], [25, 75]),
+        (100, [0, 0, 0], [33, 33, 34]),
+        (10, [1, 1, 1], [3, 3, 4]),
+        (0, [5, 5], [0, 0]),
+        (7, [10**18, 0], [7, 0]),
+        (10**12, [1] * 3, [333333333333, 333333333333, 333333333334]),
+    ],
+)
+def test_span_is_shared_out_as_it_is_claimed(span: int, claims: list[int], expected: list[int]) -> None:
+    """To the nanosecond: a lie moves time, and neither makes nor hides any."""
+    assert expected == shares(span, claims)
+    assert span == sum(shares(span, claims))
+
+
+def test_request_ids_and_tokens_are_new_each_time() -> None:
+    """UUIDs of version 4, and 16 hexadecimal digits."""
+    pairs = list(itertools.islice(new_requests(), 500))
+
+    assert 500 == len({name for name, _ in pairs}) == len({token for _, token in pairs})
+    for name, token in pairs:
+        assert (36, "4", True, 16) == (len(name), name[14], name[19] in "89ab", len(token))
+        assert int(token, 16) >= 0
