@@ -36,7 +36,8 @@ from engine.verdict import Ended, Verdict
 _STOPS_WITHIN_NS: Final = 20 * NS_PER_MS
 """How long a stop may take: a hundred times what it takes on an idle machine. What cannot be stopped is killed."""
 
-_RANDOM_AT_ONCE: Final = 64
+_RANDOM_AT_ONCE: Final = 512
+"""Each call gives the GIL away, to a thread that keeps it for milliseconds."""
 
 
 class Request:

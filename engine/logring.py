@@ -90,6 +90,9 @@ class LogCutter:
 
     def take_until(self, mark: bytes) -> LogTail:
         """Return what was fed before *mark* and drop the mark; everything when the mark is not there."""
+        if self._unseen.startswith(mark) and not self._ring.fed_bytes:
+            del self._unseen[: len(mark)]
+            return EMPTY
         at = self._unseen.find(mark)
         self._let_go(len(self._unseen) if at < 0 else at)
         if at >= 0:

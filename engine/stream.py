@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from engine.ahead import Ahead, Finished, Request, new_requests
+from engine.ahead import Ahead, Request, new_requests
 from engine.clock import NS_PER_S
 from engine.errors import EngineClosedError
 from engine.instance import Instance
@@ -202,16 +202,18 @@ class Stream:
         """Write ahead to a warm instance until it is lost or nothing is left to write."""
         ahead = loan.instance.open_ahead()
         reason, is_alive, is_healthy = "", True, True
+        invocation = Invocation(loan.instance, "", is_cold=False, billing_step_ms=self._billing_step_ms)
         while is_alive:
             if is_healthy and not self._is_stopped and loan.pool.staged.is_current():
                 ahead.write(self._next_requests(ahead))
             if not ahead.in_flight:
                 break
-            for finished in ahead.wait():
-                result, survived = self._concluded(loan, finished)
-                is_healthy = is_healthy and survived
-                is_alive = finished.log is not None
-                reason = reason if survived else result.status.value
+            for request, verdict, log in ahead.wait():
+                invocation.request_id = request.request_id
+                result = invocation.conclude(verdict, time.time() - verdict.duration_ns / NS_PER_S, log)
+                is_alive = log is not None
+                if not invocation.survived:
+                    is_healthy, reason = False, result.status.value
                 self._lender.finished(loan, result)
                 self._done.append(result)
             if self._is_awaited:
@@ -230,12 +232,6 @@ class Stream:
             room_bytes -= len(request.event)
             requests.append(request)
         return requests
-
-    def _concluded(self, loan: Loan, finished: Finished) -> tuple[Result, bool]:
-        request, verdict, log = finished
-        invocation = Invocation(loan.instance, request.request_id, is_cold=False, billing_step_ms=self._billing_step_ms)
-        result = invocation.conclude(verdict, time.time() - verdict.duration_ns / NS_PER_S, log)
-        return result, invocation.survived
 
     def _give(self, item: Result | BaseException) -> None:
         self._done.append(item)
