@@ -118,6 +118,7 @@ class Ahead:
 
     def close(self) -> None:
         """Leave the channel as it was."""
+        self._channel.listen()
         self._channel.log = self._kept_log
 
     def _begin(self) -> None:

@@ -5,6 +5,9 @@ Theory of operation
 Four things can happen while an invocation runs, and one poll() waits for all of them: a reply comes, output
 comes, the process ends (its pidfd becomes readable), or time passes. All descriptors do not block.
 
+Somebody who prints a line at a time would have the engine woken for each. So output that keeps coming is not polled
+for: the pipe gets all the room that it can have, and is emptied once a millisecond (``_stop_listening``).
+
 The engine keeps a read end of the request pipe open itself. So a write to an instance that died goes nowhere
 instead of raising SIGPIPE, which would end a host that has the signal at its default.
 """
@@ -33,6 +36,9 @@ WRITABLE: Final = 8
 _READ_BYTES: Final = 65536  # one pipe full
 _LARGE_PIPE_BYTES: Final = 1 << 20  # the most that a process without privileges may ask for (pipe(7))
 _NONE: Final = bytes(4)
+_CHATTY_READS: Final = 16
+"""A function whose output was read so often in one invocation is asked for the rest once a millisecond."""
+_TICK_NS: Final = NS_PER_MS
 _SELECT_FDS: Final = 1024  # FD_SETSIZE: select() takes no descriptor from here on
 
 
@@ -63,6 +69,9 @@ class Channel:
         self._sent_bytes = 0
         self._available = bytearray(4)
         self.log_bytes: Final = log_bytes
+        self._output_reads = 0
+        self._is_listening = True  # whether output wakes us
+        self._buffer = bytearray()  # for output that keeps coming
         self.log: LogRing | LogCutter = LogRing(log_bytes)
 
     def exchange(self, request: bytes, token: str, timeout_ns: int) -> Frame | None:
@@ -116,6 +125,11 @@ class Channel:
 
     def wait(self, timeout_ns: int) -> int:
         """Wait for something to happen, at most *timeout_ns*; return REPLY, OUTPUT, EXIT and WRITABLE as flags."""
+        if not self._is_listening:
+            return self._wait_for_all_but_output(timeout_ns)
+        return self._wait(timeout_ns)
+
+    def _wait(self, timeout_ns: int) -> int:
         if 0 < timeout_ns < NS_PER_MS:
             # poll() counts in milliseconds and rounds up; select() takes the last part of one exactly.
             select.select(self._selectable, (), (), timeout_ns / NS_PER_S)
@@ -152,14 +166,21 @@ class Channel:
 
     def read_output(self) -> None:
         """Take one pipe full of output into the log."""
+        if not self._is_listening:
+            with suppress(BlockingIOError), memoryview(self._buffer) as view:
+                self.log.feed(view[: os.readv(self._log_fd, [self._buffer])])
+            return
         try:
             data = os.read(self._log_fd, _READ_BYTES)
         except BlockingIOError:
             return
-        if data:
-            self.log.feed(data)
-        else:
+        if not data:
             self._ignore(self._log_fd)  # closed by everybody who had it: nothing more will come
+            return
+        self.log.feed(data)
+        self._output_reads += 1
+        if self._output_reads >= _CHATTY_READS:
+            self._stop_listening()
 
     def read_pending_output(self) -> None:
         """Take all output that was written before now, and not what a helper goes on writing meanwhile."""
@@ -181,11 +202,20 @@ class Channel:
 
     def take_pending_log(self) -> LogTail:
         """Return the newest output up to now, and start over. One system call where nothing was written."""
+        self.listen()
         fcntl.ioctl(self._log_fd, termios.FIONREAD, self._available)
         if self._available == _NONE and not self.log.fed_bytes:
             return EMPTY
         self.read_pending_output()
         return self.log.take()
+
+    def listen(self) -> None:
+        """Be woken by output again."""
+        self._output_reads = 0
+        if not self._is_listening:
+            self._is_listening = True
+            self._buffer = bytearray()
+            self._poll.register(self._log_fd, select.POLLIN)
 
     def take_log(self) -> LogTail:
         """Return the newest output since the last take, and start over."""
@@ -230,6 +260,24 @@ class Channel:
         except ProtocolError as error:
             return frames, error
         return frames, None
+
+    def _stop_listening(self) -> None:
+        with suppress(OSError):  # EPERM: the pipes of this user have all the memory that they may have
+            fcntl.fcntl(self._log_fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
+        self._is_listening = False
+        self._buffer = bytearray(fcntl.fcntl(self._log_fd, fcntl.F_GETPIPE_SZ))
+        self._poll.unregister(self._log_fd)
+
+    def _wait_for_all_but_output(self, timeout_ns: int) -> int:
+        """Wait at most a tick, and look for output then; be woken by it again when there is none."""
+        ready = 0
+        # A pipe that is more than half full fills up before the next tick: whoever prints would have to wait.
+        if 2 * self._pending_output_bytes() < len(self._buffer):
+            ready = self._wait(min(timeout_ns, _TICK_NS))
+            if not self._pending_output_bytes():
+                self.listen()
+                return ready
+        return ready | OUTPUT
 
     def _write(self) -> None:
         try:

@@ -32,7 +32,7 @@ class LogRing:
         self._kept = bytearray()
         self.fed_bytes = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Append *data*, dropping the oldest bytes that no longer fit."""
         self.fed_bytes += len(data)
         if len(data) >= self._capacity_bytes:
@@ -79,7 +79,7 @@ class LogCutter:
         """How much was fed and not taken."""
         return self._ring.fed_bytes + len(self._unseen)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Append *data*."""
         self._unseen += data
 

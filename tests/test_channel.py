@@ -407,6 +407,89 @@ def test_discarded_output_never_shows_up(pipes: Pipes) -> None:
     assert ("asked for", 0) == pipes.channel.take_log()
 
 
+def made_chatty(pipes: Pipes) -> None:
+    """Let the function print so often that it is not listened to any more."""
+    for at in range(16):
+        os.write(pipes.log, b"%d\n" % at)
+        assert OUTPUT == pipes.channel.wait(PATIENCE_NS)
+        pipes.channel.read_output()
+    assert [] == pipes.channel.poll_now(0)
+    os.write(pipes.log, b"more\n")
+    assert [] == pipes.channel.poll_now(0)
+
+
+def test_output_that_keeps_coming_is_found_without_waking(pipes: Pipes) -> None:
+    """All of it, once in a tick; nothing is lost, and the newest is kept."""
+    made_chatty(pipes)
+    assert OUTPUT == pipes.channel.wait(PATIENCE_NS)
+    pipes.channel.read_output()
+    os.write(pipes.log, b"x" * 600_000)  # the pipe has grown
+    assert OUTPUT == pipes.channel.wait(PATIENCE_NS)
+    pipes.channel.read_output()
+    os.write(pipes.log, b"end")
+
+    log = pipes.channel.take_pending_log()
+    printed = sum(len(b"%d\n" % at) for at in range(16)) + 5 + 600_000 + 3
+    assert ("x" * (LOG_BYTES - 3) + "end", printed - LOG_BYTES) == log
+
+
+def test_output_that_fills_the_pipe_is_told_at_once(pipes: Pipes) -> None:
+    """Whoever prints that fast would have to wait for the end of the tick."""
+    made_chatty(pipes)
+    os.write(pipes.log, b"x" * 600_000)
+    pipes.channel._poll = None  # type: ignore[assignment]  # nobody waits
+
+    assert OUTPUT == pipes.channel.wait(PATIENCE_NS)
+    pipes.channel._poll = select.poll()
+    pipes.channel._is_listening = True
+
+
+def test_reply_and_exit_are_noticed_beside_endless_output(pipes: Pipes) -> None:
+    """As if nothing was printed."""
+    made_chatty(pipes)
+    pipes.reply_with(FRAME)
+    pipes.end("life")
+
+    assert REPLY | OUTPUT | EXIT == pipes.channel.wait(PATIENCE_NS)
+    assert [FRAME] == pipes.channel.receive()
+
+
+def test_who_falls_silent_is_listened_to_again(pipes: Pipes) -> None:
+    """A tick without output, and the next word wakes at once."""
+    made_chatty(pipes)
+    pipes.channel.wait(PATIENCE_NS)
+    pipes.channel.read_output()
+    assert 0 == pipes.channel.wait(PATIENCE_NS)
+    os.write(pipes.log, b"again")
+
+    assert [] != pipes.channel.poll_now(0)
+    assert OUTPUT == pipes.channel.wait(PATIENCE_NS)
+
+
+def test_idle_instance_is_listened_to(pipes: Pipes) -> None:
+    """What it prints when nobody asks must be found before the next request."""
+    made_chatty(pipes)
+    pipes.channel.take_pending_log()
+    assert [] == pipes.channel.poll_now(0)
+    os.write(pipes.log, b"x")
+
+    assert [] != pipes.channel.poll_now(0)
+
+
+def test_end_of_the_log_of_a_chatty_one_is_told_once(pipes: Pipes) -> None:
+    """It neither keeps the engine busy nor hides what came before."""
+    made_chatty(pipes)
+    pipes.end("log")
+    pipes.channel.wait(PATIENCE_NS)
+    pipes.channel.read_output()
+    for _ in range(3):
+        if pipes.channel.wait(0):
+            pipes.channel.read_output()
+
+    assert [] == pipes.channel.poll_now(0)
+    assert pipes.channel.take_pending_log().text.endswith("15\nmore\n")
+
+
 def test_close_gives_every_descriptor_back() -> None:
     """All five that it was given, and no other."""
     pipes = opened()
