@@ -14,6 +14,7 @@ import pytest
 
 from engine import Engine, EngineClosedError, InvalidEventError, Result, Status
 from engine.ahead import new_requests, shares
+from engine.channel import Channel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -336,6 +337,50 @@ def test_two_maps_at_a_time_share_nothing(own_engine: Engine, acting: Any) -> No
     pairs = [(one.value[0], other.value[0]) for one, other in zip(first, second, strict=True)]
 
     assert [(at, 100 + at) for at in range(40)] == pairs
+
+
+SLOW_THEN_TELLING = """
+    import os
+    import time
+
+    def handler(event, context):
+        if event == 1:
+            time.sleep(0.25)
+        if event == 2:
+            with open(os.environ["FIFO"], "w") as fifo:
+                fifo.write("begun")
+        return [event, os.getpid()]
+"""
+
+
+@pytest.mark.slow
+def test_reply_of_the_last_moment_wins_and_the_next_goes_on(
+    own_engine: Engine, make_function: FunctionMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine was not scheduled when the reply came: the deadline has passed, and the next request has begun."""
+    may_look, looked = threading.Event(), threading.Event()
+    wait = Channel.wait
+
+    def held_up(channel: Channel, timeout_ns: int) -> int:
+        if threading.current_thread().name != "fgengine-map" or looked.is_set():
+            return wait(channel, timeout_ns)
+        may_look.wait(20)
+        looked.set()
+        return 0  # the reply came right after this wait
+
+    os.mkfifo(tmp_path / "begun")
+    function = make_function(SLOW_THEN_TELLING, timeout_s=0.2, user_data={"FIFO": str(tmp_path / "begun")})
+    pid = own_engine.invoke(function, 0).value[1]
+    monkeypatch.setattr(Channel, "wait", held_up)
+    found: list[Result] = []
+    consumer = threading.Thread(target=lambda: found.extend(own_engine.map(function, [1, 2, 3])))
+    consumer.start()
+    assert "begun" == (tmp_path / "begun").read_text()
+    may_look.set()
+    consumer.join()
+
+    assert [[1, pid], [2, pid], [3, pid]] == [result.value for result in found]
+    assert found[0].summary.duration_ms > 200
 
 
 REMAINING = """
