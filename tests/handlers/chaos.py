@@ -310,9 +310,12 @@ def close_everything(event):
 
 
 def _write_everywhere(data):
+    """Into the engine's pipes; not into the log, of which there is a private duplicate: that would be output."""
+    log = os.fstat(2).st_ino
     for fd in range(3, 256):
         try:
-            os.write(fd, data)
+            if os.fstat(fd).st_ino != log:
+                os.write(fd, data)
         except OSError:
             pass
 
