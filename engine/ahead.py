@@ -30,6 +30,7 @@ from engine.channel import EXIT, OUTPUT, REPLY, Channel
 from engine.clock import NS_PER_MS, monotonic_ns
 from engine.guard import Guard
 from engine.logring import LogCutter, LogTail
+from engine.names import request_ids, tokens
 from engine.protocol import Frame
 from engine.verdict import Ended, Verdict
 
@@ -196,8 +197,4 @@ def shares(span_ns: int, claims: list[int]) -> list[int]:
 def new_requests() -> Iterable[tuple[str, str]]:
     """Give request ids, random UUIDs of version 4, and tokens of 64 random bits, without end."""
     while True:
-        digits = os.urandom(24 * _RANDOM_AT_ONCE).hex()
-        for at in range(0, len(digits), 48):
-            each = digits[at : at + 48]
-            variant = "89ab"[int(each[16], 16) & 3]
-            yield f"{each[:8]}-{each[8:12]}-4{each[13:16]}-{variant}{each[17:20]}-{each[20:32]}", each[32:]
+        yield from zip(request_ids(_RANDOM_AT_ONCE), tokens(_RANDOM_AT_ONCE), strict=True)

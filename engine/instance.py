@@ -6,7 +6,6 @@ by that thread; others may only signal it (see ``Instance.doom``).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,12 +22,13 @@ from engine.lifecycle import Event, State, next_state
 from engine.logring import LogTail
 from engine.memory import BYTES_PER_MB
 from engine.model import Credentials, Function, Isolation
+from engine.names import tokens
 from engine.staging import StagedFunction
 from engine.supervisor import judged, watch
 from engine.timeline import Timeline
 from engine.verdict import Ended, Verdict
 
-_TOKEN_BYTES: Final = 8
+_TOKENS_AT_ONCE: Final = 64
 _IDLE: Final = State.IDLE
 _BUSY: Final = next_state(_IDLE, Event.INVOKE)
 _REPLIED: Final = Ended.REPLIED
@@ -74,6 +74,7 @@ class Instance:
         self.pid = blank.process.pid
         self.state = State.STARTING
         self.idle_since_ns = 0
+        self._tokens: list[str] = []
         self.memory_enforcement: Final = describe(blank.group)
         self.isolation: Final[Isolation] = "process" if blank.zygote.spec.container is None else "container"
         self.timeout_ns: Final = ns_from_seconds(function.timeout_s)
@@ -100,7 +101,7 @@ class Instance:
         # Enum look-ups and a table of tables, only for who is not idle: that is an error.
         self.state = _BUSY if self.state is _IDLE else next_state(self.state, Event.INVOKE)
         guard, channel = self._guard, self._channel
-        token = os.urandom(_TOKEN_BYTES).hex()
+        token = self._new_token()
         guard.start(monotonic_ns(), timeline, channel.is_unread if self._has_served else None)
         started_ns = monotonic_ns()
         deadline_ns = started_ns + timeout_ns
@@ -190,8 +191,13 @@ class Instance:
         # One that runs and did not come to its request in time is slow, or has other things to do.
         return ended is not Ended.TIMED_OUT or proc.is_stopped(self.pid)
 
+    def _new_token(self) -> str:
+        if not self._tokens:
+            self._tokens = tokens(_TOKENS_AT_ONCE)
+        return self._tokens.pop()
+
     def _call(self, phase: str, request_id: str, timeout_ns: int) -> Verdict:
-        token = os.urandom(_TOKEN_BYTES).hex()
+        token = self._new_token()
         self._guard.start(monotonic_ns())
         started_ns = monotonic_ns()
         deadline_ns = started_ns + timeout_ns

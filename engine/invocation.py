@@ -60,9 +60,11 @@ class Invocation:
         """
         self._started_at_s = time.time()
         instance, function = self.instance, self.instance.function
-        failure = self._start() if self.is_cold else None
+        failure = None
+        if self.is_cold:
+            failure = self._start()
+            self._started_at_s = self._started_at_s if failure else time.time()
         if failure is None:
-            self._started_at_s = time.time()
             self._invoke = verdict = instance.invoke(self.request_id, event, instance.timeout_ns, self._timeline)
             if verdict.ended is Ended.NOT_BEGUN:
                 instance.kill()

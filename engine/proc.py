@@ -168,8 +168,12 @@ def _visit(pid: int, children: list[int]) -> Generator[None, None, int]:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether *pid* was halted by SIGSTOP or the like."""
-    return _state(pid) in ("T", "t")
+    """Whether nothing of *pid* runs: all its threads are stopped, or it has ended."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    return all(_state(f"{pid}/task/{thread}") in ("T", "t", "Z", "X", "") for thread in threads)
 
 
 def is_alive(pid: int) -> bool:

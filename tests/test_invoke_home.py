@@ -180,7 +180,7 @@ def test_hosts_descriptors_are_not_visible(make_function: FunctionMaker, tmp_pat
         os.close(opened)
 
     assert str(tmp_path / "of-the-host") not in seen
-    # Standard streams, a pipe each way, a duplicate of the log, what 2.7 itself keeps open for os.urandom, nothing else.
+    # Standard streams, a pipe each way, a duplicate of the log, what 2.7 keeps open for os.urandom, and nothing else.
     known = ("/dev/null", "/dev/urandom")
     assert [] == [target for target in seen if target not in known and not target.startswith("pipe:")]
     assert 5 == len([target for target in seen if target.startswith("pipe:")])
