@@ -109,7 +109,7 @@ class Ahead:
             elif ready & EXIT:
                 ended = Ended.EXITED
             elif now >= self._look_at_ns:
-                ended = self._guard.inspect()
+                ended = self._guard.inspect(deadline_ns)
                 self._look_at_ns = monotonic_ns() + self._guard.next_interval_ns()
             if ended is not None:
                 return self._last_look() or [self._lost(ended)]

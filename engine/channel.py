@@ -272,9 +272,9 @@ class Channel:
         """Wait at most a tick, and look for output then; be woken by it again when there is none."""
         ready = 0
         # A pipe that is more than half full fills up before the next tick: whoever prints would have to wait.
-        if 2 * self._pending_output_bytes() < len(self._buffer):
+        if 2 * self._bytes_in(self._log_fd) < len(self._buffer):
             ready = self._wait(min(timeout_ns, _TICK_NS))
-            if not self._pending_output_bytes():
+            if not self._bytes_in(self._log_fd):
                 self.listen()
                 return ready
         return ready | OUTPUT

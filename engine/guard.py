@@ -161,9 +161,7 @@ class Guard:
         now = self._clock()
         ran_ns = now - self._started_ns
         if ended is Ended.REPLIED and ran_ns < _SHORTEST_INTERVAL_NS and self._timeline is None:
-            # No look was due yet: no samples, and no time for the kernel to run out or for a disk to fill.
-            peak_bytes = self._meter.short_peak_bytes()
-            return (Ended.OUT_OF_MEMORY if peak_bytes > self._limits.memory_bytes else ended), peak_bytes
+            return self._judge_short()
         if self._timeline is not None and ended in (Ended.REPLIED, Ended.TIMED_OUT):
             self._draw_end(now, None if ended is Ended.REPLIED else now + _LAST_LOOK_NS)
         peak_bytes = self._meter.peak_bytes()  # after that look: no point of a timeline is above its peak
@@ -181,6 +179,14 @@ class Guard:
                 if any(self._within(self._count_files(), until_ns)):
                     return Ended.DISK_FULL, peak_bytes
         return ended, peak_bytes
+
+    def _judge_short(self) -> tuple[Ended, int]:
+        """Judge a reply before any look was due: there are no samples, and the kernel had no time to run out."""
+        peak_bytes = self._meter.short_peak_bytes()
+        if peak_bytes > self._limits.memory_bytes:
+            return Ended.OUT_OF_MEMORY, peak_bytes
+        is_full = self._scratch.is_quick and self._scratch.used_bytes() > self._limits.scratch_bytes
+        return (Ended.DISK_FULL if is_full else Ended.REPLIED), peak_bytes
 
     def _go_on(self, steps: Callable[[int], Iterator[Ended | None]], now_ns: int, until_ns: int) -> Ended | None:
         """Go on with the look that was left off, or begin one; leave off in time."""

@@ -194,6 +194,10 @@ class Stream:
         step_ms = self._billing_step_ms
         invocation = Invocation(loan.instance, request.request_id, is_cold=loan.is_cold, billing_step_ms=step_ms)
         result = invocation.run(request.event)
+        if result is None:  # it never took its request: another instance will
+            self._pending.appendleft(request)
+            self._return(loan, "unusable", request.request_id)
+            return
         self._return(loan, "" if invocation.survived else result.status.value, request.request_id)
         self._lender.finished(loan, result)
         self._give(result)

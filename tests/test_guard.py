@@ -34,6 +34,7 @@ class FakeInstance:
     tasks: int = 1
     scratch: int = 0
     counting_takes_ns: int = 0
+    is_quick: bool = False
     kills: int = 0
     now_ns: int = 1000 * MS
     last_used_bytes: int = 10 * MB
@@ -42,7 +43,6 @@ class FakeInstance:
     below: list[int] = field(default_factory=list)
     step_takes_ns: int = 0
     pid: int = 1
-    is_quick: bool = False
 
     def look(self) -> tuple[int, list[int]]:
         return self.tasks, self.below
@@ -75,6 +75,9 @@ class FakeInstance:
 
     def resident_bytes(self) -> int:
         return self.used
+
+    def used_bytes(self) -> int:
+        return self.scratch
 
     def count_steps(self) -> Iterator[int]:
         self.counted.append(self.now_ns)
@@ -399,3 +402,15 @@ def test_no_point_of_a_timeline_is_above_the_peak(instance: FakeInstance) -> Non
     instance.used = 50 * MB
 
     assert (Ended.REPLIED, 50 * MB) == guard.judge(Ended.REPLIED)
+
+
+@pytest.mark.parametrize(("is_quick", "expected"), [(True, Ended.DISK_FULL), (False, Ended.REPLIED)])
+def test_short_invocation_is_asked_for_its_disk_where_that_is_cheap(
+    instance: FakeInstance, guard: Guard, *, is_quick: bool, expected: Ended
+) -> None:
+    """What is filled a little by each of many is found all the same."""
+    instance.is_quick = is_quick
+    instance.scratch = 10**12
+    guard.start(instance.now_ns)
+
+    assert expected is guard.judge(Ended.REPLIED)[0]
