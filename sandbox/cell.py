@@ -7,8 +7,9 @@ of its own. The zygote forks the instance into that pid namespace as its second 
 they mean everywhere (the first process of a namespace ignores what it has no handler for), and the instance enters
 the other namespaces and gives up every privilege: a user namespace in which it is 1003 and nobody else, no
 capability, and a filter on system calls. When it knows what it serves it asks the cell for its files (see ``door``):
-the cell takes them from /.host, and unmounts that. All that is slow, the network namespace above all, is done before
-the function is known: an engine that keeps a spare instance pays for it while nobody waits.
+the cell copies their mounts in the house's namespace, where /.host is, and attaches them in its own, where it is not
+any more. All that is slow, the network namespace above all, is done before the function is known: an engine that
+keeps a spare instance pays for it while nobody waits.
 
 The zygote cannot make cells itself. A process that forks into another pid namespace cannot come back to its own,
 unless it is root where that was made; so it goes from cell to cell, and a child that never left makes them: the maker.
@@ -121,11 +122,9 @@ class Cells(object):
                 raise _refusal(line)
             else:
                 outcome = line
-        cell = Cell(pid)
         if outcome != _READY:
-            cell.end()
-            raise _refusal(outcome)
-        return cell
+            raise _refusal(outcome)  # it has ended by itself
+        return Cell(pid)
 
     def enter(self, cell):
         # type: (Cell) -> door.Door
@@ -232,10 +231,14 @@ class Cells(object):
             return
         try:
             self.die_with_zygote()
-            _answer(answers, self._build)
+            house = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+            is_ready = _answer(answers, self._build)
+            cell = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+            _close_all_but((house, cell))
+            if is_ready:
+                door.serve(lambda place: _put(as_native(place), house, cell))
             _close_all_but(())
-            door.serve(_put)
-            while True:
+            while is_ready:
                 signal.pause()
         finally:
             os._exit(1)
@@ -256,36 +259,45 @@ class Cells(object):
         ns.mount("tmpfs", HOME, "tmpfs", flags, "mode=755,size=1m,nr_inodes=4k")
         os.mkdir(DEPENDENCIES)
         door.make()
+        ns.detach(HOST)
+        ns.restrict("/", ns.RDONLY)
         ns.set_hostname("function")
         if not self._network:
             _raise_loopback()
 
 
-def _put(place):
-    # type: (dict[str, Any]) -> None
-    """In the first process of a cell: put the function's files in their places, and shut the rest of the host out."""
-    place = as_native(place)
+def _put(place, house, cell):
+    # type: (dict[str, Any], int, int) -> None
+    """In the first process of a cell: put the function's files in their places.
+
+    The host's root is in the house's mount namespace alone: to unmount it here and now would take a millisecond, for
+    which the kernel waits until no processor looks at it any more.
+    """
+    ns.join(house, ns.NEWNS)
+    try:
+        sources = [(CODE, place["code"])]
+        sources += [("%s/%d" % (DEPENDENCIES, number), path) for number, path in enumerate(place["dependencies"])]
+        trees = [(target, ns.copy_tree(HOST + source)) for target, source in sources]
+    finally:
+        ns.join(cell, ns.NEWNS)
     flags = ns.MS_REMOUNT | ns.MS_NOSUID | ns.MS_NODEV
     ns.mount("tmpfs", "/tmp", None, flags, _TMP % (place["tmp_mb"] + _SLACK_MB))  # noqa: S108
-    sources = [(CODE, place["code"])]
-    sources += [("%s/%d" % (DEPENDENCIES, number), path) for number, path in enumerate(place["dependencies"])]
-    for target, source in sources:
+    for target, fd in trees:
         os.mkdir(target)
-        ns.bind(HOST + source, target)
-    ns.detach(HOST)
+        ns.attach(fd, target)
     ns.restrict(HOME, ns.RDONLY)
-    ns.restrict("/", ns.RDONLY)
 
 
 def _answer(fd, act):
-    # type: (int, Any) -> None
-    """Do it, and write to *fd* how that went."""
+    # type: (int, Any) -> bool
+    """Do it, write to *fd* how that went, and return whether it went well."""
     try:
         act()
     except (OSError, IOError) as error:
         os.write(fd, _story(error))
-    else:
-        os.write(fd, _READY + b"\n")
+        return False
+    os.write(fd, _READY + b"\n")
+    return True
 
 
 def _story(error):

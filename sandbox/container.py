@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 A zygote of the container level moves into namespaces of its own before it is one: a user namespace, in which it may
 mount, and a mount namespace, whose root is a small tmpfs with read-only binds of the interpreter, the libraries and
-a few files of /etc. The host's root stays reachable as /.host, which only our own code sees: an instance takes its
-code from there and then unmounts it for good (see ``cell``). It stays in the host's pid namespace, so the numbers
+a few files of /etc. The host's root stays reachable as /.host, which only our own code sees: it is unmounted before
+there is an instance (see ``cell``). The zygote stays in the host's pid namespace, so the numbers
 that it tells the engine are the engine's.
 
 Then it starts its interpreter anew. From there on nothing of the process is the host's: not the program that it

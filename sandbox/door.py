@@ -2,7 +2,7 @@
 
 An instance gives up every privilege before anything else, so that one which is started ahead can have threads, and
 one which is started by exec needs nothing but two descriptors. It asks once, and only our own code runs before that;
-afterwards the cell has closed its ends, unmounted the host's root and listens to nobody.
+afterwards the cell has closed its ends, and listens to nobody.
 """
 
 import errno

@@ -28,10 +28,13 @@ MNT_DETACH = 2
 RDONLY, NOSUID, NODEV = 1, 2, 4
 """Attributes of a mount for restrict(), as in mount_setattr(2)."""
 
-_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 4
 _IS_X86 = platform.machine() == "x86_64"
 _CLONE, _PIVOT_ROOT, _KEYCTL = (56, 155, 250) if _IS_X86 else (220, 41, 219)
-_PIDFD_SEND_SIGNAL, _PIDFD_OPEN, _MOUNT_SETATTR = 424, 434, 442
+_PIDFD_SEND_SIGNAL, _OPEN_TREE, _MOVE_MOUNT, _PIDFD_OPEN, _MOUNT_SETATTR = 424, 428, 429, 434, 442
+
+_O_CLOEXEC = 0o2000000  # 2.7 has no name for it
 
 _PR_SET_DUMPABLE, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS = 4, 23, 24, 28
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -137,11 +140,33 @@ def bind(source, target, attributes=RDONLY | NOSUID | NODEV):
 def restrict(target, attributes, recursive=False):
     # type: (Path, int, bool) -> None
     """Take rights away from a mount (mount_setattr(2), Linux 5.12)."""
-    attributes_struct = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
-    flags = ctypes.c_uint(_AT_RECURSIVE if recursive else 0)
-    size = ctypes.c_size_t(ctypes.sizeof(attributes_struct))
-    outcome = _syscall(_MOUNT_SETATTR, _long(_AT_FDCWD), _path(target), flags, attributes_struct, size)
-    _checked(outcome, "mount_setattr %s" % shown(target))
+    _set_attributes(_AT_FDCWD, target, _AT_RECURSIVE if recursive else 0, attributes)
+
+
+def _set_attributes(fd, path, flags, attributes):
+    # type: (int, Path, int, int) -> None
+    held = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    size = ctypes.c_size_t(ctypes.sizeof(held))
+    outcome = _syscall(_MOUNT_SETATTR, _long(fd), _path(path), ctypes.c_uint(flags), held, size)
+    _checked(outcome, "mount_setattr %s" % shown(path))
+
+
+def copy_tree(source, attributes=RDONLY | NOSUID | NODEV):
+    # type: (Path, int) -> int
+    """A descriptor of a copy of the mounts at *source*, restricted, to be attached in whichever namespace."""
+    flags = ctypes.c_uint(_OPEN_TREE_CLONE | _AT_RECURSIVE | _O_CLOEXEC)
+    fd = _checked(_syscall(_OPEN_TREE, _long(_AT_FDCWD), _path(source), flags), "open_tree %s" % shown(source))
+    _set_attributes(fd, "", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes)
+    return fd
+
+
+def attach(fd, target):
+    # type: (int, Path) -> None
+    """Mount a copied tree at *target*, and close its descriptor."""
+    flags = ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH)
+    outcome = _syscall(_MOVE_MOUNT, _long(fd), _path(""), _long(_AT_FDCWD), _path(target), flags)
+    _checked(outcome, "move_mount %s" % shown(target))
+    os.close(fd)
 
 
 def detach(target):
