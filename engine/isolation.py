@@ -30,7 +30,7 @@ SHM_BYTES: Final = 64 * BYTES_PER_MB
 """Size of /dev/shm in a container."""
 
 _ENGINE_FOLDER: Final = os.path.dirname(os.path.abspath(__file__))
-_ANYBODY_MAY_READ, _ANYBODY_MAY_ENTER = 0o004, 0o005
+_READ, _ENTER = 0o004, 0o005
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,9 @@ def surroundings(
         home = workspace.home_for(staged.root)
         return Surroundings(staged.root, staged.dependencies, home)
     if os.geteuid() == 0:
+        for path in (staged.root, *staged.dependencies):
+            if path.startswith(workspace.root + os.sep) and not _anybody_may(path, _ENTER):
+                _let_anybody_read(path)
         _check_readable(function, staged)
     return Surroundings(
         CODE_ROOT,
@@ -122,15 +125,29 @@ def surroundings(
     )
 
 
+def _anybody_may(path: str, rights: int) -> bool:
+    return os.stat(path).st_mode & rights == rights
+
+
+def _let_anybody_read(folder: str) -> None:
+    """Open up what was unpacked, behind the closed door of the engine's own folder: files, and its root last."""
+    for path, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            file = os.path.join(path, name)
+            if not os.path.islink(file):
+                os.chmod(file, os.stat(file).st_mode | _READ)
+        os.chmod(path, os.stat(path).st_mode | _ENTER)
+
+
 def _check_readable(function: Function, staged: StagedFunction) -> None:
     """Under root a container has a user of its own, to which the files of root are somebody else's."""
     folders = [("code", staged.root), *(("dependencies", path) for path in staged.dependencies)]
     for field, path in folders:
-        if os.stat(path).st_mode & _ANYBODY_MAY_ENTER != _ANYBODY_MAY_ENTER:
+        if not _anybody_may(path, _ENTER):
             raise InvalidFunctionError(field, path, _PRIVATE.format("u+rwX,go+rX"))
     file = handler_file(staged.root, function.handler)
     with suppress(FileNotFoundError):  # told by the load, in the platform's words
-        if not os.stat(file).st_mode & _ANYBODY_MAY_READ:
+        if not _anybody_may(file, _READ):
             raise InvalidFunctionError("code", file, _PRIVATE.format("go+r"))
 
 

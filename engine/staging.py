@@ -22,8 +22,6 @@ from engine.model import Function
 FileState = tuple[int, int, int]
 """What changes when a file is written or replaced: modification time in nanoseconds, size in bytes, inode."""
 
-_READ, _READ_AND_ENTER = 0o444, 0o555
-
 _Key = tuple[str, FileState]
 
 
@@ -133,26 +131,11 @@ class Staging:
                 folder = tempfile.mkdtemp(prefix="code-", dir=self._root)
                 try:
                     fill(file, folder)
-                    _let_anybody_read(folder)
                 except BaseException:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise
                 self._folders[key] = folder
         return folder
-
-
-def _let_anybody_read(folder: str) -> None:
-    """Make what was staged readable to everybody, as it is on the platform: a container of root's has another user.
-
-    It stays behind the closed door of the engine's own folder.
-    """
-    if os.geteuid() == 0:
-        for path, _, files in os.walk(folder):
-            os.chmod(path, os.stat(path).st_mode | _READ_AND_ENTER)
-            for name in files:
-                file = os.path.join(path, name)
-                if not os.path.islink(file):
-                    os.chmod(file, os.stat(file).st_mode | _READ)
 
 
 def handler_file(root: str, entry: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from engine import errors
-from engine.errors import EngineError, InvalidFunctionError, RuntimeNotFoundError
+from engine.errors import EngineError, InvalidFunctionError, IsolationUnavailableError, RuntimeNotFoundError
 from engine.model import MAX_MEMORY_MB, MAX_SECONDS, MIN_OPEN_FILES, Credentials, Function, Status, normal_runtime
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +59,8 @@ def test_function_has_the_defaults_of_the_platform(described: Maker, tmp_path: P
         "address_space_mb": None,
         "start_method": None,
         "preload": (),
+        "isolation": None,
+        "network": False,
     }
     function = described()
     assert expected == {each.name: getattr(function, each.name) for each in dataclasses.fields(function)}
@@ -332,6 +334,7 @@ def test_error_survives_a_pickle(kind: type[EngineError]) -> None:
     given: dict[type[EngineError], tuple[Any, ...]] = {
         InvalidFunctionError: ("handler", "x", "is wrong"),
         RuntimeNotFoundError: ("python2.7", ["PATH: nothing"], "install it"),
+        IsolationUnavailableError: ("user namespaces", "sysctl"),
     }
     error = kind(*given.get(kind, ("text",)))
     again = pickle.loads(pickle.dumps(error))

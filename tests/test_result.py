@@ -181,6 +181,7 @@ def test_to_dict_can_be_written_as_json(result: Result) -> None:
         "error_code": result.error_code,
         "cold_start": result.cold_start,
         "memory_enforcement": result.memory_enforcement,
+        "isolation": "process",
         "summary": dataclasses.asdict(result.summary),
         "log": result.log,
         "log_dropped_bytes": result.log_dropped_bytes,
