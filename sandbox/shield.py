@@ -40,7 +40,7 @@ _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 _ACCESS_FS_REFER = 1 << 13
-_SCOPE_SIGNAL = 1 << 1
+SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL = 1 << 0, 1 << 1
 _ABI_WITH_REFER, _ABI_WITH_SCOPES = 2, 6
 
 _SECCOMP_SET_MODE_FILTER = 1
@@ -98,12 +98,12 @@ def raise_shield():
     return make_ruleset(abi)
 
 
-def make_ruleset(abi):
-    # type: (int) -> Optional[int]
+def make_ruleset(abi, scopes=SCOPE_SIGNAL):
+    # type: (int, int) -> Optional[int]
     """Return a descriptor of the ruleset, or None where Landlock would take more from a function than it gives."""
     if abi >= _ABI_WITH_SCOPES:
         # No right of the file system is handled, so none is taken: renames and mounts are as before.
-        return _create_ruleset(struct.pack("=QQQ", 0, 0, _SCOPE_SIGNAL))
+        return _create_ruleset(struct.pack("=QQQ", 0, 0, scopes))
     if abi < _ABI_WITH_REFER:
         return None  # 5.13 to 5.18: no file could be moved from one folder to another
     # The smallest one that makes a domain; tracing stops there whatever is handled. mount(2) is refused in it.

@@ -154,6 +154,11 @@ class _Zygote(object):
             write_frame(self._control.fileno(), refused)
             return False
         self._servants.add(self._cells.maker)
+        if network and self._ruleset is not None:
+            # The host's abstract sockets are in its network namespace, and some of them give root away.
+            os.close(self._ruleset)
+            scopes = self._shield.SCOPE_SIGNAL | self._shield.SCOPE_ABSTRACT_UNIX_SOCKET
+            self._ruleset = self._shield.make_ruleset(self._shield.landlock_abi(), scopes)
         return True
 
     def _preload(self, preload, search_path):

@@ -153,14 +153,16 @@ ATTACKS: Final = {
     "proc root": Attack(
         "leave by the root of another process",
         "for pid in [each for each in os.listdir('/proc') if each.isdigit()]:\n"
-        "        try:\n"
-        "            if b'secret' in open('/proc/' + pid + '/root' + target['file'], 'rb').read():\n"
-        "                return True\n"
-        "        except EnvironmentError:\n"
-        "            pass\n"
+        "        for root in ('/root', '/root/.host', '/cwd', '/cwd/.host'):\n"
+        "            try:\n"
+        "                if b'secret' in open('/proc/' + pid + root + target['file'], 'rb').read():\n"
+        "                    return True\n"
+        "            except EnvironmentError:\n"
+        "                pass\n"
         "    return False",
         OPEN,
     ),
+    "host root": Attack("read the host's root where a zygote has it", _reads("'/.host' + target['file']"), STOPPED),
     "kernel calls": Attack(
         "reach the kernel by io_uring, bpf or userfaultfd",
         "return any(call(name, 0, 0, 0) >= 0 or ctypes.get_errno() not in (1, 38)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from pathlib import Path
@@ -13,15 +12,9 @@ import pytest
 from engine import Engine, Status
 from tests.conftest import FunctionMaker
 from tests.isolation.attacks import ATTACKS, DEPENDS, LANDLOCK, OPEN, SOURCE, STOPPED, UNLESS_ROOT
-
-WITH_SIGNALS = 6  # the version of Landlock that is in Linux 6.12
+from tests.isolation.landlock import WITH_SIGNALS, landlock_abi
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "security.md"
-
-
-def landlock_abi() -> int:
-    """What this kernel's Landlock can do (landlock_create_ruleset(2)); 0 or less when it is not there."""
-    return int(ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1))
 
 
 @pytest.mark.parametrize("level", ["process", "container"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,9 @@ import pytest
 import engine as package
 from engine import Engine, Function, InvalidFunctionError, Result, Status
 from tests.conftest import FunctionMaker
+from tests.isolation.landlock import WITH_SIGNALS, landlock_abi
+
+ROOT = Path(package.__file__).parent.parent
 
 pytestmark = pytest.mark.slow
 
@@ -220,6 +224,28 @@ def test_network_is_the_hosts_when_asked_for(
     assert [Status.SUCCESS, Status.FUNCTION_ERROR] == [result.status for result in results]
 
 
+@pytest.mark.skipif(landlock_abi() < WITH_SIGNALS, reason="Landlock's scopes came with Linux 6.12")
+def test_network_does_not_come_with_abstract_sockets(
+    levels: Engine, make_function: FunctionMaker, canary: dict[str, str]
+) -> None:
+    """They are in the network namespace too, and some of them give root away."""
+    source = "import socket\n\ndef handler(e, c):\n    socket.socket(socket.AF_UNIX).connect('\\0' + e)\n"
+    result = levels.invoke(make_function(source, network=True), canary["abstract"])
+
+    assert Status.FUNCTION_ERROR is result.status
+    assert "not permitted" in result.log
+
+
+def test_command_line_says_it_in_one_word(make_function: FunctionMaker, runtime: str) -> None:
+    """--isolation container, and the result says what held."""
+    function = make_function("import os\n\ndef handler(event, context):\n    return os.getcwd()\n")
+    command = [sys.executable, "-m", "engine", "invoke", function.code, "--runtime", runtime, "--json"]
+    done = subprocess.run([*command, "--isolation", "container"], capture_output=True, check=True, cwd=ROOT)
+    told = json.loads(done.stdout)
+
+    assert ("container", "/opt/function") == (told["isolation"], told["value"])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's containers run as that user")
 def test_code_that_the_container_cannot_read_is_refused(levels: Engine, make_function: FunctionMaker) -> None:
     """Under root a function is a user of its own: what it cannot read is told before anything is started."""
@@ -271,9 +297,8 @@ def test_engine_is_hidden_where_it_is_installed(tmp_path: Path) -> None:
     home = tmp_path / "home"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     packages = home / "lib" / version / "site-packages"
-    root = Path(package.__file__).parent.parent
     for name in ("engine", "sandbox"):
-        shutil.copytree(root / name, packages / name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]"))
+        shutil.copytree(ROOT / name, packages / name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]"))
     (packages / "other.py").write_text("x = 1\n", encoding="utf-8")
     function = tmp_path / "index.py"
     function.write_text(
