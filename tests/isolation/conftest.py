@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,11 +43,10 @@ def levels(tmp_path_factory: pytest.TempPathFactory, shared_engines: list[Engine
 
 
 @pytest.fixture
-def canary(tmp_path: Path, levels: Engine, make_function: FunctionMaker) -> Iterator[dict[str, Any]]:
+def canary(levels: Engine, make_function: FunctionMaker) -> Iterator[dict[str, Any]]:
     """A file, a folder, a process, three listeners, a setuid program and a neighbour, and where they are."""
-    tmp_path.chmod(0o755)
-    folder = tmp_path / "canary"
-    folder.mkdir()
+    # Not below pytest's folder, which is closed to others: permissions must not be what stops an attack.
+    folder = Path(tempfile.mkdtemp(prefix="fgengine-canary-", dir="/tmp"))
     folder.chmod(0o777)
     (folder / "file").write_text("secret", encoding="utf-8")
     other = make_function(
@@ -57,6 +57,7 @@ def canary(tmp_path: Path, levels: Engine, make_function: FunctionMaker) -> Iter
         isolation="process",
     )
     with ExitStack() as closing:
+        closing.callback(shutil.rmtree, folder)
         process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         closing.callback(process.wait)
         closing.callback(process.kill)

@@ -31,6 +31,7 @@ def test_attack_gets_as_far_as_the_table_says(  # noqa: PLR0917  # fixtures
     attack = ATTACKS[name]
     description = {"timeout_s": 20.0, **attack.description}
     function = make_function(SOURCE.replace("{attack}", attack.source), isolation=level, **description)
+    os.chmod(function.code, 0o777)  # permissions must not be what stops an attack
     os.symlink(canary["file"], os.path.join(function.code, "link"))
     shutil.copy(setuid_program, os.path.join(function.code, "id"))
     os.chmod(os.path.join(function.code, "id"), 0o4755)

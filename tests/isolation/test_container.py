@@ -29,6 +29,8 @@ def handler(event, context):
         "file": __file__, "cwd": os.getcwd(), "home": os.environ["HOME"], "root": os.environ["RUNTIME_CODE_ROOT"],
         "tmp": tempfile.gettempdir(), "ids": [os.getuid(), os.geteuid(), os.getgid()], "groups": os.getgroups(),
         "user": getpass.getuser(), "top": sorted(os.listdir("/opt/function")), "processes": os.getpid(),
+        "rights": [line.split()[1] for line in open("/proc/self/status")
+                   if line.startswith("Cap") or line.split(":")[0] in ("NoNewPrivs", "Seccomp")],
         "hosts": [each for each in ("home", "mnt", "srv", "sys", "media", "boot") if os.path.exists("/" + each)],
     }
 """
@@ -44,6 +46,7 @@ PLATFORM = {
     "user": "snuser",
     "top": ["code", "dependencies"],
     "processes": 2,
+    "rights": ["0" * 16] * 5 + ["1", "2"],
     "hosts": [],
 }
 
@@ -53,6 +56,31 @@ def test_paths_and_user_are_those_of_the_platform(levels: Engine, make_function:
     result = levels.invoke(make_function(SNOOP), None)
 
     assert (PLATFORM, "container") == (result.value, result.isolation)
+
+
+def test_nothing_can_be_written_but_tmp(levels: Engine, make_function: FunctionMaker) -> None:
+    """Also where permissions would let a function write: an ordinary user's owns what it runs in."""
+    source = """
+        import os, sys
+
+        def handler(event, context):
+            written = []
+            for top in ("/", sys.prefix):
+                for folder, folders, files in os.walk(top):
+                    depth = folder.count("/")
+                    folders[:] = [] if depth > 3 or folder in ("/proc", "/usr") else folders
+                    try:
+                        open(os.path.join(folder, "fgengine-written"), "w").close()
+                        os.remove(os.path.join(folder, "fgengine-written"))
+                        written.append(folder)
+                    except EnvironmentError:
+                        pass
+            return sorted(written)
+    """
+    function = make_function(source, timeout_s=20.0)
+    os.chmod(function.code, 0o777)
+
+    assert ["/dev/shm", "/tmp"] == levels.invoke(function, None).value
 
 
 def test_spawned_interpreter_is_inside_from_its_start(levels: Engine, make_function: FunctionMaker) -> None:
