@@ -161,15 +161,14 @@ def unavailable(what: str, error: str) -> IsolationUnavailableError:
 
 
 def _advice(what: str, error: str) -> str:
-    if "user" in what:
-        for path, refusing, words in _SWITCHES:
-            if _read(path) == refusing:
-                return words
-        if os.strerror(errno.ENOSPC) in error:
-            return _SWITCHED_OFF
     for part, words in _OF_CALL.items():
         if part in what:
             return words
+    for path, refusing, binds_root, words in _SWITCHES:
+        if _read(path) == refusing and (binds_root or os.geteuid() != 0):
+            return words
+    if "user" in what and os.strerror(errno.ENOSPC) in error:
+        return _SWITCHED_OFF
     if os.strerror(errno.ENOSYS) in error:
         return _OF_CALL["mount_setattr"]
     if "Seccomp:\t2" in (_read("/proc/self/status") or ""):
@@ -190,18 +189,21 @@ _OF_CALL: Final = {
 }
 
 _SWITCHES: Final = (
-    ("/proc/sys/user/max_user_namespaces", "0", _SWITCHED_OFF),
+    ("/proc/sys/user/max_user_namespaces", "0", True, _SWITCHED_OFF),
     (
         "/proc/sys/kernel/unprivileged_userns_clone",
         "0",
+        False,
         "user namespaces are root's alone: sysctl kernel.unprivileged_userns_clone=1 (as root)",
     ),
     (
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
         "1",
+        False,
         "AppArmor keeps user namespaces from us: sysctl kernel.apparmor_restrict_unprivileged_userns=0 (as root)",
     ),
 )
+"""What refuses, by which value, whether to root as well, and what to do about it."""
 
 
 def _read(path: str) -> str | None:
