@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ import pytest
 
 import engine as package
 from engine import Engine, Function, InvalidFunctionError, Result, Status
+from engine.model import Isolation
 from tests.conftest import FunctionMaker
 from tests.isolation.landlock import WITH_SIGNALS, landlock_abi
 
@@ -120,6 +122,23 @@ def test_archives_and_dependencies_are_importable(
     result = levels.invoke(function, None)
 
     assert ["/opt/function/code/src/index.py", "/opt/function/dependencies/0/a.py", 2] == result.value
+
+
+@pytest.mark.parametrize("level", ["process", "container"])
+def test_link_in_an_archive_leads_nowhere(
+    levels: Engine, canary: dict[str, str], tmp_path: Path, runtime: str, level: Isolation
+) -> None:
+    """An archive with a link out of it is refused, or the link is not followed: its target is read at no level."""
+    code = tmp_path / "code.zip"
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("index.py", "def handler(e, c):\n    return open(__file__[:-8] + 'link').read()\n")
+        archive.writestr(link, canary["file"])
+    function = Function(code=code, handler="index.handler", runtime=runtime, isolation=level)
+
+    with pytest.raises(InvalidFunctionError, match="link"):
+        levels.invoke(function, None)
 
 
 ENDS = {
