@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,11 @@ import time
 from pathlib import Path
 from typing import IO
 
+import psutil
 import pytest
+
+from engine import Engine
+from tests.conftest import FunctionMaker
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = ("user", "mnt", "pid", "net", "ipc", "uts")
@@ -112,3 +117,22 @@ def _pipes(host: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 
 def _start_and_end_an_engine() -> None:
     subprocess.run([sys.executable, "-c", "from engine import Engine; Engine().close()"], cwd=ROOT, check=True)
+
+
+@pytest.mark.slow
+def test_loss_of_the_process_that_makes_containers_is_survived(
+    own_engine: Engine, make_function: FunctionMaker
+) -> None:
+    """All containers of its zygote end with it, and the next invocation has a new zygote."""
+    function = make_function("def handler(event, context):\n    return 1\n", isolation="container")
+    before = own_engine.invoke(function, None)
+    (zygote,) = own_engine._starter.zygotes.everything()
+    makers = [each for each in psutil.Process(zygote.pid).children() if each.children()]
+    pidfd = os.pidfd_open(zygote.pid)
+    for maker in makers:
+        maker.kill()
+    assert select.select([pidfd], [], [], 5.0)[0]
+    os.close(pidfd)
+    after = own_engine.invoke(function, None)
+
+    assert (1, 1, True, "container") == (before.value, after.value, after.cold_start, after.isolation)
