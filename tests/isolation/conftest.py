@@ -22,7 +22,8 @@ from tests.conftest import REQUIRED_RUNTIMES, FunctionMaker
 _CODE = "def handler(event, context):\n    return event\n"
 
 
-@pytest.fixture(scope="session")
+# Scope package: other tests look at what is below the zygotes of all engines.
+@pytest.fixture(scope="package")
 def levels(tmp_path_factory: pytest.TempPathFactory, shared_engines: list[Engine]) -> Iterator[Engine]:
     """One engine, whose functions are in containers unless they say otherwise; warm, so that no test is blamed."""
     folder = tmp_path_factory.mktemp("levels")
