@@ -207,14 +207,6 @@ def test_full_folder_is_judged_at_the_end(instance: FakeInstance, guard: Guard, 
     assert verdict is guard.judge(Ended.REPLIED)[0]
 
 
-def test_full_folder_that_is_quick_to_count_is_found_every_time(instance: FakeInstance, guard: Guard) -> None:
-    """A container's /tmp is a file system, which knows: short invocations are judged by it as well."""
-    instance.is_quick, instance.scratch = True, 11 * MB
-    instance.now_ns += 2 * MS
-
-    assert Ended.DISK_FULL is guard.judge(Ended.REPLIED)[0]
-
-
 @pytest.mark.parametrize(
     ("used", "tasks", "interval_ns"),
     [
