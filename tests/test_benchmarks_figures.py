@@ -240,7 +240,7 @@ def test_bounds_are_recorded_for_each_runtime_of_each_checked_question(tmp_path:
 def test_check_measures_the_engine_and_its_floor_alone() -> None:
     """Pinned, and nothing that CI does not need to wait for."""
     narrowed = check.narrowed(questions.load("cold_start"))
-    assert ["bare zygote", "engine, fork"] == [each.name for each in narrowed.contenders]
+    assert ["bare zygote", "engine, fork, none ahead"] == [each.name for each in narrowed.contenders]
     assert [Setting("python3.9", pinned=True)] == narrowed.settings(["python3.9"], quick=True)
 
 
