@@ -355,6 +355,8 @@ class _Zygote(object):
                 else:
                     waits += 1
                     self._wait_for_a_death()
+            for pid in strays:  # the first of a pid namespace is not dead before we have reaped the others in it
+                _is_reaped(pid)
 
     def _wait_for_a_death(self):
         # type: () -> None
