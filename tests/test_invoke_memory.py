@@ -162,7 +162,8 @@ EXACT = """
             return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
 
     def four_children(megabytes):
-        # They hold what they have for 100 ms together; returned is what they have for themselves.
+        # They hold what they have for a second together: 100 ms are enough where nothing else runs, and one look in
+        # a hundred where everything else does. Returned is what they have for themselves.
         readers, pids = [], []
         release, hold = os.pipe()
         for _ in range(4):
@@ -178,7 +179,7 @@ EXACT = """
             readers.append(reader)
             pids.append(pid)
         total = sum(int(os.read(reader, 20)) for reader in readers)
-        time.sleep(0.1)
+        time.sleep(1.0)
         for fd in readers + [release, hold]:
             os.close(fd)
         for pid in pids:
