@@ -188,6 +188,10 @@ class Guard:
         is_full = self._scratch.is_quick and self._scratch.used_bytes() > self._limits.scratch_bytes
         return (Ended.DISK_FULL if is_full else Ended.REPLIED), peak_bytes
 
+    def close(self) -> None:
+        """Leave off for good: a look that was stopped in the middle of a folder holds it open."""
+        self._look = None
+
     def _go_on(self, steps: Callable[[int], Iterator[Ended | None]], now_ns: int, until_ns: int) -> Ended | None:
         """Go on with the look that was left off, or begin one; leave off in time."""
         look, self._look = self._look, None

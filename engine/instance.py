@@ -182,6 +182,7 @@ class Instance:
 
     def close(self) -> None:
         """Give the descriptors of a reaped instance back, and have its group and its temporary files removed."""
+        self._guard.close()
         self._blank.forget()
 
     def _has_not_begun(self, ended: Ended) -> bool:

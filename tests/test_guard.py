@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -389,6 +391,33 @@ def test_folder_is_counted_for_a_millisecond_when_time_is_up(instance: FakeInsta
     counts = iter([0, 0, 0, 0, 0, 11 * MB])
 
     assert [Ended.DISK_FULL, Ended.TIMED_OUT] == [in_time, guard.judge(Ended.TIMED_OUT)[0]]
+
+
+def test_closed_guard_holds_no_folder_open(instance: FakeInstance, tmp_path: Path) -> None:
+    """A look that was stopped in the middle of one has a descriptor of it."""
+    scratch = Scratch(str(tmp_path))
+    for number in range(200):
+        Path(scratch.path, str(number)).touch()
+
+    def slowly() -> Iterator[int]:
+        for used_bytes in scratch.count_steps():
+            instance.now_ns += MS
+            yield used_bytes
+
+    instance.count_steps = slowly  # type: ignore[method-assign]
+    guard = guard_of(instance)
+    instance.now_ns += 200 * MS
+    guard.inspect(NEVER_NS)
+    held = scratch.path in open_folders()
+    guard.close()
+
+    assert [True, False] == [held, scratch.path in open_folders()]
+
+
+def open_folders() -> list[str]:
+    """What the descriptors of this process are of."""
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return [os.readlink(link) for link in links if os.path.lexists(link)]
 
 
 def test_limits_are_compared_in_bytes() -> None:
