@@ -39,6 +39,9 @@ _WINDOW_BYTES: Final = 4 << 20
 """Most bytes of their text; one event may have more, and is then alone."""
 
 _PULLED_BESIDE_A_RESULT: Final = 2
+_STOPS_WITHIN_S: Final = 1.0
+"""How long an iteration that is left early waits for its thread: hundreds of times what that needs."""
+
 _IN_FLIGHT_BYTES: Final = 256 << 10
 _LARGE_BYTES: Final = 32 << 10
 """An event from here on is not written ahead: there is nothing to gain beside its own time."""
@@ -80,10 +83,12 @@ class Stream:
         self._pid = os.getpid()
         self._pending: deque[Request] = deque()
         self._done: deque[Result | BaseException] = deque()
-        self._changed = threading.Condition(threading.Lock())
+        # Reentrant: the garbage collector may close a forgotten iteration on any thread, on the stream's own as well.
+        self._changed = threading.Condition()
         self._is_idle = False  # the stream's thread waits for a request
         self._is_awaited = False  # the consumer waits for a result
         self._is_stopped = False
+        self._is_doomed = False  # what is lent was killed by stop(), also when it has a reply for everything
         self._loan: Loan | None = None
 
     def results(self, events: Iterable[object]) -> Iterator[Result]:
@@ -99,7 +104,9 @@ class Stream:
         finally:
             if os.getpid() == self._pid and thread.ident is not None:
                 self._stop()
-                thread.join()
+                # The garbage collector may have come here: on the thread itself, or on one whose lock that waits for.
+                if thread is not threading.current_thread():
+                    thread.join(_STOPS_WITHIN_S)
 
     # The consumer's side.
 
@@ -157,6 +164,7 @@ class Stream:
         with self._changed:
             self._is_stopped = True
             if self._loan is not None:
+                self._is_doomed = True
                 self._loan.instance.doom()
             self._changed.notify_all()
 
@@ -169,6 +177,8 @@ class Stream:
                 with self._changed:
                     self._loan = loan
                 try:
+                    if self._is_stopped:
+                        break  # stop() did not know it yet
                     if loan.is_cold or len(self._pending[0].event) >= _LARGE_BYTES:
                         self._invoke_one(loan)
                     else:
@@ -245,4 +255,6 @@ class Stream:
     def _return(self, loan: Loan, reason: str, request_id: str | None = None) -> None:
         with self._changed:
             self._loan = None  # before it is anybody else's: stop() kills what is lent to the stream
+            if self._is_doomed:  # dead in a moment: whoever got it next would be charged for that
+                reason = reason or "interrupted"
         self._lender.take_back(loan, reason, request_id)

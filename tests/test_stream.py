@@ -6,15 +6,18 @@ import gc
 import itertools
 import os
 import random
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import Engine, EngineClosedError, InvalidEventError, Result, Status
+from engine import Engine, EngineClosedError, Function, InvalidEventError, Result, Status
 from engine.ahead import new_requests, shares
 from engine.channel import Channel
+from engine.stream import Lender, Loan, Stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -272,6 +275,64 @@ def test_forgotten_iteration_ends(own_engine: Engine, acting: Any) -> None:
     gc.collect()
 
     assert [] == map_threads()
+
+
+def stream_that(tells: Callable[[Loan, Result], None], engine: Engine, function: Function) -> tuple[Stream, list[str]]:
+    """A stream of *engine* that *tells* somebody else of its results, and why it gave its instances back."""
+    reasons: list[str] = []
+
+    def take_back(loan: Loan, reason: str, request_id: str | None) -> None:
+        reasons.append(reason)
+        engine._take_back(loan, reason, request_id)
+
+    return Stream(Lender(partial(engine._lend, function), take_back, tells), 1), reasons
+
+
+def test_leaving_in_the_last_moment_gives_nobody_a_dying_instance(own_engine: Engine, acting: Any) -> None:
+    """What is killed when the consumer leaves is given back as dead, also when it has answered everything by then."""
+
+    def wait_for_the_end(_: Loan, result: Result) -> None:
+        if result.value[0] == 1:
+            answered.set()
+            while not stream._is_stopped:
+                os.sched_yield()
+
+    answered, function = threading.Event(), acting()
+    stream, reasons = stream_that(wait_for_the_end, own_engine, function)
+    own_engine.invoke(function, {"id": -1})
+    results = stream.results([{"id": 0}, {"id": 1}])
+    next(results)
+    answered.wait()
+    results.close()  # type: ignore[attr-defined]  # a generator
+
+    assert "interrupted" == reasons[-1]
+    assert own_engine.invoke(function, {"id": 9}).ok
+
+
+def test_iteration_that_is_forgotten_on_its_own_thread_ends(own_engine: Engine, acting: Any) -> None:
+    """The garbage collector runs wherever it is due, and never makes a thread wait for itself."""
+    held: list[Any] = []
+    troubles: list[Any] = []
+
+    def forget(_: Loan, result: Result) -> None:
+        if result.value[0] == 1:
+            go.wait()
+            held.clear()
+            gc.collect()
+
+    go = threading.Event()
+    stream, reasons = stream_that(forget, own_engine, acting())
+    held.append(stream.results([{"id": 0}, {"id": 1}]))
+    next(held[0])
+    thread, usual, sys.unraisablehook = map_threads()[0], sys.unraisablehook, troubles.append
+    try:
+        go.set()
+        thread.join()
+    finally:
+        sys.unraisablehook = usual
+
+    assert [] == troubles
+    assert "interrupted" == reasons[-1]
 
 
 def test_closing_the_engine_ends_the_iteration(acting: Any) -> None:
