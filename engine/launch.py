@@ -38,6 +38,7 @@ from engine.runtimes import Interpreter
 START_TIMEOUT_NS: Final = 30 * NS_PER_S
 """How long an interpreter may take until it speaks: a thousand times what it takes on an idle machine."""
 
+_RANDOM_BYTES: Final = 48  # 32 for a key of multiprocessing, 16 for the seeds
 _PIPE_ENDS: Final = 4  # request to write and to read, reply, log
 
 _SANDBOX_FOLDER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sandbox")
@@ -153,7 +154,7 @@ class Zygote:
             "type": "start",
             "method": method,
             "environment": dict(environment),
-            "seed": int.from_bytes(os.urandom(6), "big"),
+            "random": os.urandom(_RANDOM_BYTES).hex(),
             "ahead": ahead,
             "place": place,
         }

@@ -21,6 +21,7 @@ because killing one takes some microseconds and forking some hundred.
 """
 
 import array
+import binascii
 import errno
 import fcntl
 import gc
@@ -46,8 +47,7 @@ if PY2:
 elif MYPY:
     _multiprocessing = None  # type: Any
 
-_RANDOM_MODULES = ("random", "numpy.random")  # the second one only where it was preloaded
-_SEEDS = 1 << 32  # numpy takes no more
+_SEEDS = {"random": 1 << 128, "numpy.random": 1 << 32}  # how many each of them takes
 _READ_BYTES = 65536
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 _SHORT_BYTES = 4000
@@ -75,6 +75,7 @@ def serve(here, control_fd, engine_pidfd, engine_pid, options):
     kernel.unblock_signals()
     _heed_signals()
     _allow_descriptors()
+    _forget_urandom()
     os.environ.clear()  # so that an instance has nothing to clear, and copies no page for it
     zygote = _Zygote(here, control_fd, engine_pidfd, kernel, shield)
     try:
@@ -104,6 +105,35 @@ def _heed_signals():
         # The interpreter itself ignores these two, and so does every function's.
         if number not in (signal.SIGPIPE, signal.SIGXFSZ) and signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _forget_urandom():
+    # type: () -> None
+    """Close what 2.7 opened for os.urandom, for a key of multiprocessing: no fresh interpreter has it.
+
+    It opens another one when it finds this one gone, or its number taken by somebody else.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink("/proc/self/fd/" + name) == "/dev/urandom":
+                os.close(int(name))
+        except OSError:
+            pass  # the descriptor of the listing itself
+
+
+def _renew_randomness(digits):
+    # type: (str) -> None
+    """Have what was random in the zygote random in its child, by random hexadecimal *digits*.
+
+    2.7 and 3.6 do not reseed by themselves after a fork, numpy never does; and whoever has the key of another one's
+    multiprocessing.current_process() may talk to what that listens with. Not by os.urandom: see _forget_urandom().
+    """
+    for name, seeds in _SEEDS.items():
+        if name in sys.modules:
+            sys.modules[name].seed(int(digits, 16) % seeds)
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.current_process().authkey = binascii.unhexlify(digits)[:32]
 
 
 def _settle():
@@ -269,11 +299,7 @@ class _Zygote(object):
         self._control.close()
         for fd in (self._engine_pidfd, self._wake_read, self._wake_write):
             os.close(fd)
-        for name in _RANDOM_MODULES:
-            if name in sys.modules:
-                # 2.7 and 3.6 do not reseed by themselves after a fork, numpy never does; and on 2.7 reading os.urandom
-                # here would leave a descriptor of /dev/urandom behind that no fresh interpreter has.
-                sys.modules[name].seed(command["seed"] % _SEEDS)
+        _renew_randomness(command["random"])
         bootstrap.run(request_fd, reply_fd, self._prepared, rehearse if command["ahead"] else None, door)
 
     def _exec(self, command, fds):

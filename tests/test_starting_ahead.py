@@ -337,6 +337,37 @@ def test_preloaded_random_numbers_differ_between_instances(
     assert [3, 3] == [len(set(numbers)) for numbers in zip(*values, strict=True)]
 
 
+@pytest.mark.parametrize("preload", [[], ["multiprocessing"]])
+def test_instances_do_not_share_a_key_of_multiprocessing(
+    own_engine: Engine, make_function: FunctionMaker, preload: list[str]
+) -> None:
+    """Who has the key of a process may talk to its managers and listeners: 2.7's zygote draws one when it starts."""
+    source = """
+        import binascii
+        import multiprocessing
+
+        def handler(event, context):
+            return binascii.hexlify(bytes(multiprocessing.current_process().authkey)).decode()
+    """
+    keys = [own_engine.invoke(make_function(source, preload=preload), None).value for _ in range(3)]
+
+    assert 3 == len(set(keys))
+    assert {64} == {len(key) for key in keys}
+
+
+def test_instance_has_no_descriptor_of_the_zygotes_making(own_engine: Engine, make_function: FunctionMaker) -> None:
+    """2.7 opens /dev/urandom when it is first needed, and keeps it; a fresh interpreter has not needed it."""
+    source = """
+        import os
+
+        def handler(event, context):
+            names = os.listdir("/proc/self/fd")
+            before = [os.readlink("/proc/self/fd/" + name) for name in names if os.path.exists("/proc/self/fd/" + name)]
+            return ["/dev/urandom" in before, len(os.urandom(8))]
+    """
+    assert [False, 8] == own_engine.invoke(make_function(source), None).value
+
+
 @pytest.mark.parametrize(
     ("module", "words"), [("broken", "RuntimeError: not today"), ("no_such_library", "no_such_library")]
 )
