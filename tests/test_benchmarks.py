@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -385,6 +386,19 @@ def test_questions_promise_things_about_contenders_that_they_have(name: str) -> 
     assert {promise.against for promise in question.targets} - {None} <= set(names)
     assert question.base is None or question.base in names
     assert {variant for promise in question.targets for variant in promise.variants} <= set(question.variants)
+
+
+def test_what_is_promised_of_starts_is_asked_of_one_that_nothing_was_done_ahead_of() -> None:
+    """A spare instance that was started in the pause before the call is no faster start."""
+    cold, peers = questions.load("cold_start"), questions.load("peers_cold")
+    spared, plain = (
+        [dataclasses.replace(each, contender="") for each in cold.targets if each.contender == name]
+        for name in ("engine, fork", "engine, fork, none ahead")
+    )
+
+    assert 3 == len(spared)
+    assert spared == plain
+    assert "engine, fork, none ahead" in [each.name for each in peers.contenders]
 
 
 def test_events_have_the_size_that_is_promised() -> None:
