@@ -37,7 +37,7 @@ class Threads:
         self.pid = pid
         self._folder = os.open(f"/proc/{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._listed = 0
-        self._listings: list[int] = []
+        self._listings: list[tuple[str, int]] = []
 
     def count(self) -> int:
         """Return how many threads there are, a main thread that ended before the others included; 0 when it is gone."""
@@ -73,10 +73,14 @@ class Threads:
 
     def _children(self) -> list[int]:
         found: list[int] = []
-        for fd in self._listings:
+        for thread, fd in self._listings:
             data = os.pread(fd, _ONE_READ_BYTES, 0)
             if data:
                 found += map(int, (data if len(data) < _SHORT_BYTES else _read_whole(fd)).split())
+            else:
+                # A thread that ended reads as one without children. Another one may have begun since, so that there
+                # are as many as before: 400 MB that it started were not seen under a limit of 128.
+                os.stat(thread, dir_fd=self._folder)
         return found
 
     def _open_listings(self) -> bool:
@@ -84,7 +88,7 @@ class Threads:
         try:
             for thread in os.listdir(f"/proc/{self.pid}/task")[: _KEPT_LISTINGS + 1]:
                 path = f"/proc/{self.pid}/task/{thread}/children"
-                self._listings.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                self._listings.append((thread, os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
         except OSError:  # ended meanwhile; or the kernel was built without CONFIG_PROC_CHILDREN
             self._close_listings()
         self._listed = len(self._listings)
@@ -92,7 +96,7 @@ class Threads:
 
     def _close_listings(self) -> None:
         while self._listings:
-            os.close(self._listings.pop())
+            os.close(self._listings.pop()[1])
 
 
 def _read_whole(fd: int) -> bytes:

@@ -60,7 +60,7 @@ class Tree:
 def grown(program: str) -> Iterator[Tree]:
     source = textwrap.dedent(PROLOGUE) + textwrap.dedent(program) + "\nrest()\n"
     command = [sys.executable, "-S", "-E", "-c", source]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield Tree(process)
         finally:
@@ -107,6 +107,39 @@ def test_survey_finds_what_a_thread_started() -> None:
         (pid,) = tree.pids()
 
         assert [pid] == proc.survey(tree.pid)[1]
+
+
+def test_look_is_not_deceived_by_a_thread_that_took_the_place_of_another() -> None:
+    """A listing of a thread that ended is empty and no error; what the new one starts is found all the same."""
+    program = """
+        start = threading.Event()
+        def first():
+            start.wait()
+        def second():
+            tell(child(rest))
+            rest()
+        thread = threading.Thread(target=first)
+        thread.start()
+        tell()
+        sys.stdin.readline()
+        start.set()
+        thread.join()
+        threading.Thread(target=second, daemon=True).start()
+    """
+    with grown(program) as tree:
+        tree.words()
+        threads = proc.Threads(tree.pid)
+        assert (2, []) == threads.look()
+        assert tree.process.stdin is not None
+        tree.process.stdin.write(b"\n")
+        tree.process.stdin.flush()
+        (pid,) = tree.pids()
+        found = proc.Tree()
+        for _ in threads.walk(found):
+            pass
+        threads.close()
+
+        assert (3, [pid]) == (found.tasks, found.below)
 
 
 def test_survey_counts_a_zombie_as_one() -> None:
