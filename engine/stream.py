@@ -88,7 +88,8 @@ class Stream:
         self._is_idle = False  # the stream's thread waits for a request
         self._is_awaited = False  # the consumer waits for a result
         self._is_stopped = False
-        self._is_doomed = False  # what is lent was killed by stop(), also when it has a reply for everything
+        self._is_doomed = False  # what is lent was killed by stop()
+        self._owed = 0  # results of what was pulled that the consumer has not taken
         self._loan: Loan | None = None
 
     def results(self, events: Iterable[object]) -> Iterator[Result]:
@@ -139,6 +140,7 @@ class Stream:
             raise trouble
 
     def _push(self, request: Request, thread: threading.Thread) -> None:
+        self._owed += 1
         self._pending.append(request)
         if thread.ident is None:
             thread.start()
@@ -157,13 +159,17 @@ class Stream:
         taken = self._done.popleft()
         if isinstance(taken, BaseException):
             raise taken
+        self._owed -= 1
         return taken
 
     def _stop(self) -> None:
-        """End the stream's thread: what is still in flight is killed, for nobody will have its result."""
+        """End the stream's thread: what is still in flight is killed, for nobody will have its result.
+
+        When all results were taken nothing is, though the thread may still have the instance, about to give it back.
+        """
         with self._changed:
             self._is_stopped = True
-            if self._loan is not None:
+            if self._loan is not None and self._owed:
                 self._is_doomed = True
                 self._loan.instance.doom()
             self._changed.notify_all()
@@ -176,10 +182,11 @@ class Stream:
                 loan = self._lender.lend(self._pending[0].request_id)
                 with self._changed:
                     self._loan = loan
+                    is_wanted = not self._is_stopped  # it was lent to somebody who left: stop() did not know of it
                 try:
-                    if self._is_stopped:
-                        break  # stop() did not know it yet
-                    if loan.is_cold or len(self._pending[0].event) >= _LARGE_BYTES:
+                    if not is_wanted:
+                        self._return(loan, "interrupted" if loan.is_cold else "")
+                    elif loan.is_cold or len(self._pending[0].event) >= _LARGE_BYTES:
                         self._invoke_one(loan)
                     else:
                         self._serve_with(loan)
@@ -255,6 +262,7 @@ class Stream:
     def _return(self, loan: Loan, reason: str, request_id: str | None = None) -> None:
         with self._changed:
             self._loan = None  # before it is anybody else's: stop() kills what is lent to the stream
-            if self._is_doomed:  # dead in a moment: whoever got it next would be charged for that
-                reason = reason or "interrupted"
+            if self._is_doomed and not reason:
+                # It had replied to everything. It looks healthy for a moment, and would be lent to somebody else.
+                reason = "interrupted"
         self._lender.take_back(loan, reason, request_id)

@@ -10,18 +10,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from engine import Engine, EngineClosedError, Function, InvalidEventError, Result, Status
-from engine.ahead import new_requests, shares
+from engine.ahead import Ahead, new_requests, shares
 from engine.channel import Channel
+from engine.instance import Instance
 from engine.stream import Lender, Loan, Stream
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import DeathWatch, FunctionMaker
 
 WINDOW = 1024
@@ -69,6 +69,11 @@ def _acting(make_function: FunctionMaker, tmp_path: Path) -> Any:
         return make_function(ACTING, user_data={"RAN": str(tmp_path / "ran")}, **description)
 
     return make
+
+
+def ran_so_far(function: Any) -> list[int]:
+    """Which of a function's events were run, by its own description."""
+    return ran(Path(function.user_data["RAN"]).parent)
 
 
 def ran(tmp_path: Path) -> list[int]:
@@ -475,6 +480,67 @@ def test_bill_is_for_its_own_time(own_engine: Engine, make_function: FunctionMak
     assert 150 <= results[50].summary.duration_ms <= results[50].summary.billed_duration_ms
     others = [result.summary.duration_ms for at, result in enumerate(results) if at != 50]
     assert sorted(others)[50] < 20
+
+
+@pytest.fixture(name="slow_to_return")
+def _slow_to_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have streams keep their instance, after its last reply, until the consumer has left."""
+    left = threading.Event()
+    stop, close_ahead = Stream._stop, Instance.close_ahead
+
+    def stopped(stream: Stream) -> None:
+        stop(stream)
+        left.set()
+
+    def closed(instance: Instance, ahead: Ahead) -> None:
+        left.wait(10)
+        close_ahead(instance, ahead)
+
+    monkeypatch.setattr(Stream, "_stop", stopped)
+    monkeypatch.setattr(Instance, "close_ahead", closed)
+
+
+@pytest.mark.usefixtures("slow_to_return")
+def test_instance_outlives_a_map_that_was_read_to_its_end(own_engine: Engine, acting: Any) -> None:
+    """Nothing is in flight then, though the stream may not have given it back yet: it is not killed."""
+    function = acting()
+    own_engine.invoke(function, {"id": 0})
+    (mapped,) = own_engine.map(function, [{"id": 1}])
+    after = own_engine.invoke(function, {"id": 2})
+
+    assert (Status.SUCCESS, False) == (after.status, after.cold_start)
+    assert mapped.value[1] == after.value[1]
+
+
+@pytest.mark.usefixtures("slow_to_return")
+def test_map_that_is_left_during_a_start_does_not_run_it(
+    own_engine: Engine, acting: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else leaving would wait for the deadline of a function that hangs."""
+    starting, left = threading.Event(), threading.Event()
+    stop, start = Stream._stop, Engine._start_instance
+
+    def stopped(stream: Stream) -> None:
+        stop(stream)
+        left.set()
+
+    def started(*arguments: Any) -> Instance:
+        starting.set()
+        left.wait(10)
+        return start(*arguments)
+
+    monkeypatch.setattr(Stream, "_stop", stopped)
+    monkeypatch.setattr(Engine, "_start_instance", started)
+
+    def events() -> Iterator[object]:
+        yield {"id": 0, "do": "hang"}
+        starting.wait(10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(own_engine.map(acting(timeout_s=3), events()))
+
+    assert not (tmp_path / "ran").exists()
 
 
 FORGING = """
