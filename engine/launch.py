@@ -26,7 +26,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from engine import proc
+from engine import proc, protocol
 from engine.channel import Channel
 from engine.clock import NS_PER_MS, NS_PER_S
 from engine.control import Control, close_all
@@ -38,7 +38,6 @@ from engine.runtimes import Interpreter
 START_TIMEOUT_NS: Final = 30 * NS_PER_S
 """How long an interpreter may take until it speaks: a thousand times what it takes on an idle machine."""
 
-_RANDOM_BYTES: Final = 48  # 32 for a key of multiprocessing, 16 for the seeds
 _PIPE_ENDS: Final = 4  # request to write and to read, reply, log
 
 _SANDBOX_FOLDER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sandbox")
@@ -150,14 +149,10 @@ class Zygote:
         Raises:
             InstanceStartError: The zygote is gone, or the system refused.
         """
-        command = {
-            "type": "start",
-            "method": method,
-            "environment": dict(environment),
-            "random": os.urandom(_RANDOM_BYTES).hex(),
-            "ahead": ahead,
-            "place": place,
-        }
+        # Nothing of a function goes through the zygote: what is left of it in that memory is there in every instance
+        # that is forked later, for its function to read. Who is forked is told all of it with the settings.
+        own = protocol.encode({"environment": dict(environment), "place": place}) if method == "spawn" else b""
+        command = {"type": "start", "method": method, "ahead": ahead}
         self._check_open()
         answer = self._control.command(command, START_TIMEOUT_NS)
         with ExitStack() as ours:
@@ -168,6 +163,8 @@ class Zygote:
                 raise ProtocolError(self._story(f"an unexpected frame from the zygote: {answer.header!r}"))
             channel = self._channel(int(answer.header["pid"]), answer.fds, log_bytes)
             ours.pop_all()
+        if own:
+            channel.send(own)
         return Process(int(answer.header["pid"]), channel)
 
     def wait_exit(self, pid: int) -> ExitReport:

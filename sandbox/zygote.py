@@ -48,6 +48,7 @@ elif MYPY:
     _multiprocessing = None  # type: Any
 
 _SEEDS = {"random": 1 << 128, "numpy.random": 1 << 32}  # how many each of them takes
+_RANDOM_BYTES = 48  # 32 for a key of multiprocessing, 16 for the seeds
 _READ_BYTES = 65536
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 _SHORT_BYTES = 4000
@@ -292,21 +293,21 @@ class _Zygote(object):
         if self._ruleset is not None:  # not before: from within, a cell's first process cannot be reached any more
             self._shield.enter(self._ruleset)
         if command["method"] == "spawn":
-            if door is not None and command["place"] is not None:
-                door.fetch(command["place"])  # the function's variables act when the interpreter starts
+            own = _read_alone(request_fd)
+            if door is not None and own["place"] is not None:
+                door.fetch(own["place"])  # the function's variables act when the interpreter starts
                 door = None
-            self._exec(command, (request_fd, reply_fd) + (door.fds if door is not None else ()))
+            self._exec(own["environment"], (request_fd, reply_fd) + (door.fds if door is not None else ()))
         self._control.close()
         for fd in (self._engine_pidfd, self._wake_read, self._wake_write):
             os.close(fd)
-        _renew_randomness(command["random"])
+        _renew_randomness(_fresh_digits())
         bootstrap.run(request_fd, reply_fd, self._prepared, rehearse if command["ahead"] else None, door)
 
-    def _exec(self, command, fds):
-        # type: (dict[str, Any], tuple[int, ...]) -> None
+    def _exec(self, environment, fds):
+        # type: (dict[str, str], tuple[int, ...]) -> None
         for fd in fds:
             fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) & ~fcntl.FD_CLOEXEC)
-        environment = dict(command["environment"])
         if PY2:  # no other way to a standard output of UTF-8; the instance forgets the variable
             environment.setdefault("PYTHONIOENCODING", "utf-8:backslashreplace")
         main = os.path.join(self._here, "__main__.py")  # the folder would cost 10 ms: runpy imports half a library
@@ -418,6 +419,37 @@ def _is_reaped(pid):
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except OSError as error:
         return error.errno != errno.EINTR  # ECHILD: reaped already
+
+
+def _read_alone(fd):
+    # type: (int) -> dict[str, Any]
+    """The header of the next frame, and not a byte of what is behind it: a program that is executed reads on."""
+    lengths = LENGTHS.unpack(_read_exactly(fd, LENGTHS.size))
+    return as_native(loads(_read_exactly(fd, lengths[0])))  # type: ignore[no-any-return]
+
+
+def _read_exactly(fd, size):
+    # type: (int, int) -> bytes
+    data = b""
+    while len(data) < size:
+        more = read_some(fd, size - len(data))
+        if not more:
+            os._exit(0)  # nobody wants us any more
+        data += more
+    return data
+
+
+def _fresh_digits():
+    # type: () -> str
+    """Random hexadecimal digits, drawn by the instance itself: what the zygote knew, later instances could read.
+
+    Not by os.urandom(), which on 2.7 keeps a descriptor that no fresh interpreter has.
+    """
+    fd = os.open("/dev/urandom", os.O_RDONLY)
+    try:
+        return binascii.hexlify(os.read(fd, _RANDOM_BYTES)).decode("ascii")
+    finally:
+        os.close(fd)
 
 
 def _children():

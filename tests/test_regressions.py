@@ -119,9 +119,9 @@ def test_start_that_cannot_be_told_cuts_nothing_off(engine: Engine, runtime: str
     """The folder of temporary files may have a name that JSON cannot express: nothing is sent, no zygote is lost."""
     with closing(Zygote(ZygoteSpec(engine.runtimes.find(runtime)))) as zygote:
         with pytest.raises(TypeError, match="not valid UTF-8"):
-            zygote.start("fork", {"TMPDIR": "\udcff"}, 4096)
+            zygote.start("spawn", {"TMPDIR": "\udcff"}, 4096)
         can_start = zygote.can_start()
-        process = zygote.start("fork", {"TMPDIR": "/tmp"}, 4096)
+        process = zygote.start("spawn", {"TMPDIR": "/tmp"}, 4096)
         process.channel.close()
 
         assert can_start

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Status
+from engine.model import Isolation, StartMethod
 from tests.conftest import FunctionMaker
 from tests.isolation.attacks import ATTACKS, DEPENDS, LANDLOCK, OPEN, SOURCE, STOPPED, UNLESS_ROOT
 from tests.isolation.landlock import WITH_SIGNALS, landlock_abi
@@ -63,3 +64,39 @@ def test_document_shows_the_table_that_is_tested() -> None:
 def test_container_stops_everything_in_the_table() -> None:
     """There is nothing that we try and know not to be stopped in a container."""
     assert {STOPPED} == {attack.container for attack in ATTACKS.values()}
+
+
+SCANNER = """
+import os, re
+
+SECRET = re.compile(b"canar[y]-of-[a-z]+")  # which this text itself is not
+
+
+def handler(event, context):
+    found = set()
+    with open("/proc/self/maps") as maps:
+        areas = [line.split()[0].split("-") for line in maps if " rw" in line and "[v" not in line]
+    memory = os.open("/proc/self/mem", os.O_RDONLY)
+    for first, last in areas:
+        os.lseek(memory, int(first, 16), 0)
+        found.update(SECRET.findall(os.read(memory, int(last, 16) - int(first, 16))))
+    return sorted(each.decode("ascii") for each in found)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["process", "container"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_memory_has_nothing_of_other_functions(
+    make_function: FunctionMaker, runtime: str, level: Isolation, method: StartMethod
+) -> None:
+    """A function may look through all of its memory, which was its zygote's: their variables are not in it."""
+    other = make_function(
+        "def handler(event, context):\n    pass\n", user_data={"A": "canary-of-other"}, start_method=method
+    )
+    scanner = make_function(SCANNER, user_data={"A": "canary-of-scanner"}, memory_mb=512, timeout_s=20.0)
+    with Engine(isolation=level, spare_instances=0) as engine:
+        engine.invoke(other, None)
+        result = engine.invoke(scanner, None)
+
+    assert ["canary-of-scanner"] == result.value, result
