@@ -22,7 +22,7 @@ if MYPY:
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
-MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
+MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 4096, 16384, 1 << 18, 1 << 19
 MNT_DETACH = 2
 
 RDONLY, NOSUID, NODEV = 1, 2, 4
@@ -139,13 +139,16 @@ def bind(source, target, attributes=RDONLY | NOSUID | NODEV):
 
 def restrict(target, attributes, recursive=False):
     # type: (Path, int, bool) -> None
-    """Take rights away from a mount (mount_setattr(2), Linux 5.12)."""
+    """Take rights away from a mount, and cut it off from the host's (mount_setattr(2), Linux 5.12).
+
+    What the host mounts there later would come with the rights that it has on the host: to write, with devices.
+    """
     _set_attributes(_AT_FDCWD, target, _AT_RECURSIVE if recursive else 0, attributes)
 
 
 def _set_attributes(fd, path, flags, attributes):
     # type: (int, Path, int, int) -> None
-    held = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    held = (ctypes.c_uint64 * 4)(attributes, 0, MS_PRIVATE, 0)
     size = ctypes.c_size_t(ctypes.sizeof(held))
     outcome = _syscall(_MOUNT_SETATTR, _long(fd), _path(path), ctypes.c_uint(flags), held, size)
     _checked(outcome, "mount_setattr %s" % shown(path))

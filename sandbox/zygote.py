@@ -425,7 +425,7 @@ def _read_alone(fd):
     # type: (int) -> dict[str, Any]
     """The header of the next frame, and not a byte of what is behind it: a program that is executed reads on."""
     lengths = LENGTHS.unpack(_read_exactly(fd, LENGTHS.size))
-    return as_native(loads(_read_exactly(fd, lengths[0])))  # type: ignore[no-any-return]
+    return dict(as_native(loads(_read_exactly(fd, lengths[0]))))
 
 
 def _read_exactly(fd, size):
