@@ -364,3 +364,29 @@ with Engine(runtimes={{{version!r}: {str(home / "bin" / "python")!r}}}, isolatio
     done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
 
     assert "[1, [], []] None \n" == done.stdout, done.stderr
+
+
+UMASK_PROGRAM = """
+import json, os, sys
+from engine import Engine, Function
+
+os.umask(0o077)
+with Engine(isolation="container") as engine:
+    function = Function(code=sys.argv[1], handler="index.handler", runtime=sys.argv[2], dependencies=[sys.argv[3]])
+    print(json.dumps(engine.invoke(function, None).value))
+"""
+
+
+def test_host_that_keeps_its_files_to_itself_has_containers(tmp_path: Path, runtime: str) -> None:
+    """The engine's umask is not a container's: whoever runs in it is another user than root."""
+    code, library = tmp_path / "code", tmp_path / "library"
+    code.mkdir()
+    library.mkdir()
+    (library / "brought.py").write_text("x = 1\n", encoding="utf-8")
+    (code / "index.py").write_text(
+        "import os, brought\n\ndef handler(e, c):\n    return [brought.x, os.umask(0), os.getcwd()]\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-c", UMASK_PROGRAM, str(code), runtime, str(library)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ("", [1, 0o022, "/opt/function"]) == (done.stderr, json.loads(done.stdout))
