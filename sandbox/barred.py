@@ -2,6 +2,9 @@
 
 Not a list of what is allowed: programs of twenty years and any library run inside, and the namespaces are the wall.
 This takes the tools away that walls are climbed with: mounts, namespaces, keyrings, tracing, bpf, io_uring, modules.
+
+And sockets of all families but four. A network namespace holds what belongs to the internet and to unix sockets; a
+vsock passes it, and reaches the host's host and its virtual machines.
 """
 
 import ctypes
@@ -35,6 +38,8 @@ _BARRED = {
     "vhangup": (153, 58),
 }  # fmt: skip
 _CLONE, _CLONE3 = (56, 220), 435
+_SOCKETS = ((41, 198), (53, 199))  # socket, socketpair
+_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: getaddrinfo(3) asks it for addresses
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*, all that clone(2) knows
 _X32_BIT = 0x40000000
 
@@ -63,6 +68,12 @@ def program(machine):
     steps += [(_JUMP_EQUAL, 0, 1, _CLONE3), unknown]  # its flags cannot be seen; libc goes back to clone
     for number in numbers:
         steps += [(_JUMP_EQUAL, 0, 1, number), refuse]
+    allow, no_family = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE | errno.EAFNOSUPPORT)
+    for each in _SOCKETS:
+        steps += [(_JUMP_EQUAL, 0, 2 * len(_FAMILIES) + 2, each[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT_AT)]
+        for family in _FAMILIES:
+            steps += [(_JUMP_EQUAL, 0, 1, family), allow]
+        steps += [no_family]
     steps += [(_JUMP_EQUAL, 0, 3, _CLONE[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT_AT)]
     steps += [(_JUMP_ANY_BIT, 0, 1, _NEW_NAMESPACES), refuse]
-    return steps + [(_RETURN, 0, 0, _ALLOW)]  # noqa: RUF005  # 2.7 has no other way
+    return steps + [allow]  # noqa: RUF005  # 2.7 has no other way

@@ -77,6 +77,9 @@ ATTACKS: Final = {
         "s = socket.socket(socket.AF_UNIX); s.connect('\\0' + target['abstract']); s.close(); return True",
         OPEN,
     ),
+    "vsock": Attack(
+        "make a socket to the host's host (vsock)", "socket.socket(40, socket.SOCK_STREAM).close(); return True", DEPENDS
+    ),
     "unix socket": Attack(
         "connect to a unix socket in the host's file system",
         "s = socket.socket(socket.AF_UNIX); s.connect(target['socket']); s.close(); return True",
