@@ -40,12 +40,13 @@ _BARRED = {
 _CLONE, _CLONE3 = (56, 220), 435
 _SOCKETS = ((41, 198), (53, 199))  # socket, socketpair
 _FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: getaddrinfo(3) asks it for addresses
+_FCNTL, _F_SETLEASE = (72, 25), 1024  # whoever opens a file with a lease on it waits, 45 s by default
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*, all that clone(2) knows
 _X32_BIT = 0x40000000
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
-_NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
+_NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT, _SECOND_ARGUMENT_AT = 0, 4, 16, 24
 
 
 def bar():
@@ -74,6 +75,8 @@ def program(machine):
         for family in _FAMILIES:
             steps += [(_JUMP_EQUAL, 0, 1, family), allow]
         steps += [no_family]
+    steps += [(_JUMP_EQUAL, 0, 4, _FCNTL[column]), (_LOAD, 0, 0, _SECOND_ARGUMENT_AT)]
+    steps += [(_JUMP_EQUAL, 0, 1, _F_SETLEASE), refuse, allow]
     steps += [(_JUMP_EQUAL, 0, 3, _CLONE[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT_AT)]
     steps += [(_JUMP_ANY_BIT, 0, 1, _NEW_NAMESPACES), refuse]
     return steps + [allow]  # noqa: RUF005  # 2.7 has no other way

@@ -78,7 +78,18 @@ ATTACKS: Final = {
         OPEN,
     ),
     "vsock": Attack(
-        "make a socket to the host's host (vsock)", "socket.socket(40, socket.SOCK_STREAM).close(); return True", DEPENDS
+        "make a socket to the host's host (vsock)",
+        "socket.socket(40, socket.SOCK_STREAM).close(); return True",
+        DEPENDS,
+    ),
+    "lease": Attack(
+        "hold up whoever opens a file of its user (a lease)",
+        "import fcntl\n"
+        "    handle, path = tempfile.mkstemp()\n"
+        "    os.close(handle)\n"
+        "    handle = os.open(path, os.O_RDONLY)\n"
+        "    fcntl.fcntl(handle, 1024, fcntl.F_WRLCK); return True",
+        OPEN,
     ),
     "unix socket": Attack(
         "connect to a unix socket in the host's file system",
