@@ -37,8 +37,11 @@ _PREFERRED_ID = 1879048192 + 1003
 
 _SYSTEM_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr")
 _ETC = (
-    "alternatives", "ca-certificates", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "pki",
-    "protocols", "services", "ssl", "timezone",
+    "alternatives", "ca-certificates", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types",
+    "protocols", "services", "timezone",
+    # Not the whole of ssl and pki: who may read the keys in there may read them in here.
+    "pki/ca-trust", "pki/tls/cert.pem", "pki/tls/certs", "pki/tls/openssl.cnf", "ssl/ca-bundle.pem", "ssl/cert.pem",
+    "ssl/certs", "ssl/openssl.cnf",
 )  # fmt: skip
 _ETC_WITH_NETWORK = ("gai.conf", "host.conf", "resolv.conf")
 _DEVICES = ("full", "null", "random", "urandom", "zero")
@@ -75,7 +78,11 @@ def move_in(here, numbers, options):
     options["cells"] = [function_id, wishes["network"], builder.covered]
     arguments = [str(each) for each in numbers] + [json.dumps(options)]
     main = SANDBOX + "/__main__.py"
-    os.execv(sys.executable, [sys.executable, "-s", "-u", main, "zygote"] + arguments)
+    try:
+        os.execv(sys.executable, [sys.executable, "-s", "-u", main, "zygote"] + arguments)
+    except OSError as error:  # in a folder that only a capability on the host opens, for example
+        what = "start of %s in a user namespace" % sys.executable
+        write_frame(numbers[0], {"type": "unavailable", "serial": 0, "what": what, "error": str(error)})
 
 
 def _become_root_of_a_namespace():
@@ -160,12 +167,14 @@ class _Builder(object):
     def __init__(self, here, network):
         # type: (str, bool) -> None
         self._here = os.path.realpath(here)
-        self._network = network
         self._shown = ["/" + name for name in _SYSTEM_FOLDERS]
         self.covered = []  # type: list[tuple[str, str]]  # shown below /tmp, which each container has of its own
         self._interpreter = os.path.abspath(sys.executable)
         self._executable = os.path.realpath(sys.executable)
         self._real = {path: os.path.realpath(path) for path in _interpreter_folders() + _mapped_files()}
+        # /etc/localtime, /etc/resolv.conf, /etc/ssl/certs: what they mean, not what they say.
+        paths = ["/etc/" + name for name in _ETC + (_ETC_WITH_NETWORK if network else ())]
+        self._etc = {path: os.path.realpath(path) for path in paths}
 
     def build(self, hidden):
         # type: (list[str]) -> None
@@ -231,18 +240,9 @@ class _Builder(object):
         for name, text in _FILES.items():
             with open("/etc/" + name, "w") as file:
                 file.write(text)
-        for name in _ETC + (_ETC_WITH_NETWORK if self._network else ()):
-            self._put_file("/etc/" + name)
-
-    def _put_file(self, path):
-        # type: (str) -> None
-        source = HOST + path
-        if os.path.islink(source):  # /etc/localtime, /etc/resolv.conf: what they mean, not what they say
-            destination = os.path.join(os.path.dirname(path), os.readlink(source))
-            source = HOST + os.path.normpath(destination)
-        if os.path.exists(source) and not os.path.islink(source):
-            _make_place(path, os.path.isdir(source))
-            ns.bind(source, path)
+        for path, real in sorted(self._etc.items()):
+            if os.path.exists(HOST + real):
+                show(real, path)
 
     def _put_devices(self):
         # type: () -> None

@@ -29,11 +29,13 @@ import getpass, os, sys, tempfile
 def handler(event, context):
     return {
         "file": __file__, "cwd": os.getcwd(), "home": os.environ["HOME"], "root": os.environ["RUNTIME_CODE_ROOT"],
-        "tmp": tempfile.gettempdir(), "ids": [os.getuid(), os.geteuid(), os.getgid()], "groups": os.getgroups(),
+        "tmp": tempfile.gettempdir(), "ids": [os.getuid(), os.geteuid(), os.getgid()],
+        "groups": sorted(set(os.getgroups()) - {1003, 65534}),  # an ordinary user keeps what it has
         "user": getpass.getuser(), "top": sorted(os.listdir("/opt/function")), "processes": os.getpid(),
         "rights": [line.split()[1] for line in open("/proc/self/status")
                    if line.startswith("Cap") or line.split(":")[0] in ("NoNewPrivs", "Seccomp")],
-        "hosts": [each for each in ("home", "mnt", "srv", "sys", "media", "boot") if os.path.exists("/" + each)],
+        "hosts": [each for each in ("home", "mnt", "srv", "sys", "media", "boot", "etc/ssl/private")
+                  if os.path.exists("/" + each)],
     }
 """
 

@@ -103,6 +103,14 @@ def test_error_carries_what_and_how() -> None:
     assert isinstance(error, IsolationUnavailableError)
 
 
+def test_interpreter_that_cannot_be_started_inside_is_told() -> None:
+    """One in a folder that only a capability opens, as the engine of a service may have one: not a lost zygote."""
+    error = unavailable("start of /root/python in a user namespace", "[Errno 2] No such file or directory")
+
+    assert "/root/python" in error.missing
+    assert "permissions" in error.advice
+
+
 def test_level_that_there_is_not_is_refused() -> None:
     """A word that was mistyped must not end in less isolation."""
     with pytest.raises(ValueError, match="isolation"):
