@@ -185,7 +185,7 @@ _OF_CALL: Final = {
     "mount_setattr": "Linux 5.12 or newer is needed",
     "mount proc": "a part of /proc is covered here, as in most containers: run this one with "
     "--security-opt systempaths=unconfined (docker, podman) or procMount: Unmasked (Kubernetes)",
-    "start of": "a capability does not count in a user namespace: the folders of the interpreter and its libraries must "
+    "start of": "capabilities do not count in a user namespace: the folders of the interpreter and its libraries must "
     "be open to its user by their permissions",
     "map of users": "run as an ordinary user, or as root with CAP_SETUID and CAP_SETGID",
 }
