@@ -102,16 +102,23 @@ def surroundings(
     """Return the surroundings of a new instance.
 
     Raises:
-        InvalidFunctionError: The user that functions run as in root's containers cannot read the code.
+        InvalidFunctionError: The user that functions run as in root's containers cannot read the code, or a folder is
+            gone since it was looked for.
     """
     if container is None:
         home = workspace.home_for(staged.root)
         return Surroundings(staged.root, staged.dependencies, home)
+    folders = [("code", staged.root), *(("dependencies", path) for path in staged.dependencies)]
+    for field, path in folders:
+        try:
+            os.stat(path)
+        except OSError as error:  # a container without it cannot be made; that would be told as the function's end
+            raise InvalidFunctionError(field, path, f"cannot be read: {error.strerror}") from error
     if os.geteuid() == 0:
-        for path in (staged.root, *staged.dependencies):
+        for _, path in folders:
             if path.startswith(workspace.root + os.sep) and not _anybody_may(path, _ENTER):
                 _let_anybody_read(path)
-        _check_readable(function, staged)
+        _check_readable(function, staged, folders)
     return Surroundings(
         CODE_ROOT,
         tuple(f"{_DEPENDENCIES}/{number}" for number in range(len(staged.dependencies))),
@@ -139,9 +146,8 @@ def _let_anybody_read(folder: str) -> None:
         os.chmod(path, os.stat(path).st_mode | _ENTER)
 
 
-def _check_readable(function: Function, staged: StagedFunction) -> None:
+def _check_readable(function: Function, staged: StagedFunction, folders: list[tuple[str, str]]) -> None:
     """Under root a container has a user of its own, to which the files of root are somebody else's."""
-    folders = [("code", staged.root), *(("dependencies", path) for path in staged.dependencies)]
     for field, path in folders:
         if not _anybody_may(path, _ENTER):
             raise InvalidFunctionError(field, path, _PRIVATE.format("u+rwX,go+rX"))

@@ -318,6 +318,21 @@ def test_library_of_a_function_is_not_preloaded_outside(
         levels.invoke(function, None)
 
 
+def test_dependency_that_was_removed_is_not_the_functions_fault(
+    levels: Engine, make_function: FunctionMaker, tmp_path: Path
+) -> None:
+    """No container can be made with it: that is told before anything is started, and not as a function that ended."""
+    library = tmp_path / "library"
+    library.mkdir()
+    function = make_function("def handler(e, c):\n    return 1\n", dependencies=[library])
+    levels.invoke(function, None)
+    library.rmdir()
+    levels.release_idle()
+
+    with pytest.raises(InvalidFunctionError, match="library"):
+        levels.invoke(function, None)
+
+
 def test_several_instances_share_nothing(own_engine: Engine, make_function: FunctionMaker) -> None:
     """Instances that run at once are each the second process of a namespace, with a network of its own."""
     source = """
