@@ -173,8 +173,8 @@ def _advice(what: str, error: str) -> str:
     for path, refusing, binds_root, words in _SWITCHES:
         if _read(path) == refusing and (binds_root or os.geteuid() != 0):
             return words
-    if "user" in what and os.strerror(errno.ENOSPC) in error:
-        return _SWITCHED_OFF
+    if os.strerror(errno.ENOSPC) in error:
+        return _limit_reached(what)
     if os.strerror(errno.ENOSYS) in error:
         return _OF_CALL["mount_setattr"]
     if "Seccomp:\t2" in (_read("/proc/self/status") or ""):
@@ -182,6 +182,18 @@ def _advice(what: str, error: str) -> str:
     return "see docs/security.md for what a container needs"
 
 
+def _limit_reached(what: str) -> str:
+    """Name the lowest of the limits that the kernel may have meant: it says only that one of them was reached."""
+    kinds = next((kinds for part, kinds in _KINDS_OF_CALL.items() if part in what), ("user", "mnt"))
+    lowest = min(kinds, key=lambda kind: int(_read(f"/proc/sys/user/max_{kind}_namespaces") or 0))
+    return f"there may be no more {lowest} namespaces: sysctl user.max_{lowest}_namespaces=15000 (as root)"
+
+
+_KINDS_OF_CALL: Final = {
+    "pid namespace": ("pid",),
+    "network": ("mnt", "ipc", "uts", "net"),
+    "user namespace in": ("user",),
+}
 _SWITCHED_OFF: Final = "user namespaces are switched off: sysctl user.max_user_namespaces=15000 (as root)"
 _FILTERED: Final = (
     "a seccomp filter is on this process, as in most containers: run this one with "

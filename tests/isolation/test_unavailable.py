@@ -40,6 +40,10 @@ def none_further_down():
     new_user_namespace()
     write("/proc/sys/user/max_user_namespaces", "1")
 
+def none_of_a_kind(kind):
+    new_user_namespace()
+    write(f"/proc/sys/user/max_{kind}_namespaces", "0")
+
 def proc_covered():
     new_user_namespace(0x20000)
     assert libc.mount(b"tmpfs", b"/proc/irq", b"tmpfs", 0, None) == 0, os.strerror(ctypes.get_errno())
@@ -53,7 +57,8 @@ def unshare_filtered():
     assert libc.prctl(38, 1, 0, 0, 0) == 0
     assert libc.prctl(22, 2, struct.pack("@HP", 4, ctypes.addressof(held)), 0, 0) == 0
 
-globals()[sys.argv[1]]()
+name, _, argument = sys.argv[1].partition(" ")
+globals()[name](*argument.split())
 from engine import Engine, Function, IsolationUnavailableError
 function = Function(code=sys.argv[2], handler="index.handler", runtime=sys.argv[3])
 with Engine(isolation="container") as engine:
@@ -69,6 +74,9 @@ print(json.dumps(told))
 CASES = {
     "none_allowed": ("user namespace", "sysctl user.max_user_namespaces"),
     "none_further_down": ("user namespace in a user namespace", "sysctl user.max_user_namespaces"),
+    "none_of_a_kind mnt": ("namespace", "sysctl user.max_mnt_namespaces"),
+    "none_of_a_kind pid": ("pid namespace", "sysctl user.max_pid_namespaces"),
+    "none_of_a_kind net": ("network", "sysctl user.max_net_namespaces"),
     "proc_covered": ("mount proc", "systempaths=unconfined"),
     "unshare_filtered": ("user namespace", "seccomp=unconfined"),
 }
