@@ -116,6 +116,7 @@ class Zygote:
         self._lock = threading.Lock()
         self._closed = False
         self._is_ready = False
+        self._is_retired = False
         self._living: set[int] = set()
         self._stderr_fd = os.memfd_create("fgengine-zygote", os.MFD_CLOEXEC)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -187,8 +188,12 @@ class Zygote:
         return not self._closed and not _is_readable(self._pidfd, 0)
 
     def can_start(self) -> bool:
-        """Whether it can start instances: one whose control socket was cut in the middle of a command cannot."""
-        return not self._control.is_garbled and self.is_alive()
+        """Whether to start more from it: not from one that was retired, or whose socket was cut within a command."""
+        return not self._is_retired and not self._control.is_garbled and self.is_alive()
+
+    def retire(self) -> None:
+        """Have nothing more started from it, but by who decided on that before; what it started lives on."""
+        self._is_retired = True
 
     def close(self) -> None:
         """End the zygote with everything below it, and wait until all is gone. Idempotent."""

@@ -103,6 +103,7 @@ class Zygotes:
                 self._leases[zygote] += 1
                 preloaded = [spec for spec in self._current if spec.preload]
                 for spec in preloaded[: max(0, len(preloaded) - self._max_preloaded)]:
+                    self._current[spec].retire()  # else a spare instance of it would be kept, and keep it, for good
                     self._retired.append(self._current.pop(spec))
         if closed:
             zygote.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from engine.enforcement import Enforcement
 from engine.guard import limits_of
 from engine.launch import Zygote, ZygoteSpec
 from engine.workspace import Workspace
-from engine.zygotes import Zygotes
+from engine.zygotes import MAX_PRELOADED, Zygotes
 from tests.conftest import DeathWatch, FunctionMaker
 
 PATIENCE_S = 10
@@ -430,3 +431,20 @@ def test_preloading_zygotes_are_bounded_and_the_least_recently_used_goes(engine:
         assert started[0] is not again
     finally:
         zygotes.close()
+
+
+@pytest.mark.slow
+def test_spare_instance_keeps_no_zygote_that_is_too_many(make_function: FunctionMaker) -> None:
+    """What nobody uses any more goes with what was started ahead of the next use."""
+    modules = ["bz2", "calendar", "code", "csv", "decimal", "email", "json", "shelve", "tarfile", "trace"]
+    with Engine(idle_timeout_s=0.05) as engine:
+        zygotes = engine._starter.zygotes
+        for module in modules:
+            engine.invoke(make_function(WHO, preload=[module]), None)
+        patience = time.monotonic() + PATIENCE_S
+        while len(zygotes.everything()) > MAX_PRELOADED and time.monotonic() < patience:
+            engine._janitor.wake()
+            time.sleep(0.01)
+
+        assert modules[-MAX_PRELOADED:] == [zygote.spec.preload[0] for zygote in zygotes.everything()]
+        assert MAX_PRELOADED == len(spare_pids(engine))
