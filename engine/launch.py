@@ -288,11 +288,12 @@ class Zygote:
             raise ProtocolError(self._story(f"an unexpected frame from the zygote: {header!r}"))
 
     def _story(self, what: str) -> str:
-        """Return *what* with the interpreter and the last words of the zygote."""
+        """Return *what* with the interpreter, what it had to import, and the last words of the zygote."""
         words = os.pread(self._stderr_fd, 4096, max(0, os.fstat(self._stderr_fd).st_size - 4096))
         said = words.decode("utf-8", "replace").strip()
         interpreter = f"{self.interpreter.runtime} ({self.interpreter.executable})"
-        return f"{what}; interpreter: {interpreter}" + (f"; it said:\n{said}" if said else "")
+        preload = f"; preload: {', '.join(self.spec.preload)}" if self.spec.preload else ""
+        return f"{what}; interpreter: {interpreter}{preload}" + (f"; it said:\n{said}" if said else "")
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from engine import Engine, Function, InvalidFunctionError, Status, blank
+from engine import Engine, Function, InstanceStartError, InvalidFunctionError, Status, blank
 from engine.blank import Kind, Stock
 from engine.enforcement import Enforcement
 from engine.guard import limits_of
@@ -408,6 +408,15 @@ def test_preload_is_refused_beside_variables_that_act_at_start(
     function = make_function(WHO, preload=["json"], user_data={"PYTHONHASHSEED": "1"})
     with pytest.raises(InvalidFunctionError, match="PYTHONHASHSEED"):
         own_engine.invoke(function, None)
+
+
+def test_library_that_ends_the_interpreter_is_named(
+    own_engine: Engine, make_function: FunctionMaker, libraries: Path
+) -> None:
+    """Nobody else could tell why a start failed for this function and for no other one."""
+    (libraries / "deadly.py").write_text("import os\nos._exit(5)\n")
+    with pytest.raises(InstanceStartError, match=r"preload: library0, deadly"):
+        own_engine.invoke(make_function(WHO, dependencies=[libraries], preload=["library0", "deadly"]), None)
 
 
 def test_preloading_zygotes_are_bounded_and_the_least_recently_used_goes(engine: Engine, runtime: str) -> None:
