@@ -20,8 +20,6 @@ number: nobody else reaps it, so the number cannot have a new owner. Something t
 because killing one takes some microseconds and forking some hundred.
 """
 
-import array
-import binascii
 import errno
 import fcntl
 import gc
@@ -32,9 +30,10 @@ import signal
 import socket
 import sys
 
-from sandbox import bootstrap, failures, stdio
+from sandbox import bootstrap, failures, randomness, stdio
 from sandbox.compat import PY2, as_native, prepare_clock, read_some
 from sandbox.logger import prepare_logger
+from sandbox.pipes import Pipes, send_descriptor
 from sandbox.rehearsal import rehearse
 from sandbox.wire import LENGTHS, loads, write_frame
 
@@ -42,13 +41,6 @@ MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
     from typing import Any
 
-if PY2:
-    import _multiprocessing
-elif MYPY:
-    _multiprocessing = None  # type: Any
-
-_SEEDS = {"random": 1 << 128, "numpy.random": 1 << 32}  # how many each of them takes
-_RANDOM_BYTES = 48  # 32 for a key of multiprocessing, 16 for the seeds
 _READ_BYTES = 65536
 _STRAY_WAIT_S = 0.01  # a death that is not told by SIGCHLD is looked for this often
 _SHORT_BYTES = 4000
@@ -76,7 +68,7 @@ def serve(here, control_fd, engine_pidfd, engine_pid, options):
     kernel.unblock_signals()
     _heed_signals()
     _allow_descriptors()
-    _forget_urandom()
+    randomness.forget_descriptor()
     os.environ.clear()  # so that an instance has nothing to clear, and copies no page for it
     zygote = _Zygote(here, control_fd, engine_pidfd, kernel, shield)
     try:
@@ -106,35 +98,6 @@ def _heed_signals():
         # The interpreter itself ignores these two, and so does every function's.
         if number not in (signal.SIGPIPE, signal.SIGXFSZ) and signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-
-def _forget_urandom():
-    # type: () -> None
-    """Close what 2.7 opened for os.urandom, for a key of multiprocessing: no fresh interpreter has it.
-
-    It opens another one when it finds this one gone, or its number taken by somebody else.
-    """
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink("/proc/self/fd/" + name) == "/dev/urandom":
-                os.close(int(name))
-        except OSError:
-            pass  # the descriptor of the listing itself
-
-
-def _renew_randomness(digits):
-    # type: (str) -> None
-    """Have what was random in the zygote random in its child, by random hexadecimal *digits*.
-
-    2.7 and 3.6 do not reseed by themselves after a fork, numpy never does; and whoever has the key of another one's
-    multiprocessing.current_process() may talk to what that listens with. Not by os.urandom: see _forget_urandom().
-    """
-    for name, seeds in _SEEDS.items():
-        if name in sys.modules:
-            sys.modules[name].seed(int(digits, 16) % seeds)
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None:
-        process.current_process().authkey = binascii.unhexlify(digits)[:32]
 
 
 def _settle():
@@ -250,13 +213,13 @@ class _Zygote(object):
     def _carry_out(self, command):
         # type: (dict[str, Any]) -> None
         """Start an instance, and tell the engine of it."""
-        control_fd, pipes = self._control.fileno(), _Pipes()
+        control_fd, pipes = self._control.fileno(), Pipes()
         try:
             pipes.open()
             answer = {"type": "started", "pid": self._start(command, pipes)}  # type: dict[str, Any]
             write_frame(control_fd, {"type": "descriptors", "count": len(pipes.engines)})
             for fd in pipes.engines:
-                _send_descriptor(self._control, fd)
+                send_descriptor(self._control, fd)
         except OSError as error:
             answer = {"type": "failed", "error": str(error)}
         pipes.close(pipes.engines + pipes.instances)
@@ -264,7 +227,7 @@ class _Zygote(object):
         write_frame(control_fd, answer)
 
     def _start(self, command, pipes):
-        # type: (dict[str, Any], _Pipes) -> int
+        # type: (dict[str, Any], Pipes) -> int
         zygote_pid = os.getpid()
         pid, cell = (os.fork(), None) if self._cells is None else self._cells.fork()
         if pid == 0:
@@ -278,7 +241,7 @@ class _Zygote(object):
         return pid
 
     def _be_born(self, zygote_pid, command, pipes, cell):
-        # type: (int, dict[str, Any], _Pipes, Any) -> None
+        # type: (int, dict[str, Any], Pipes, Any) -> None
         """Become a session of its own with nothing of the zygote left, then the instance."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -301,7 +264,7 @@ class _Zygote(object):
         self._control.close()
         for fd in (self._engine_pidfd, self._wake_read, self._wake_write):
             os.close(fd)
-        _renew_randomness(_fresh_digits())
+        randomness.renew()
         bootstrap.run(request_fd, reply_fd, self._prepared, rehearse if command["ahead"] else None, door)
 
     def _exec(self, environment, fds):
@@ -439,19 +402,6 @@ def _read_exactly(fd, size):
     return data
 
 
-def _fresh_digits():
-    # type: () -> str
-    """Random hexadecimal digits, drawn by the instance itself: what the zygote knew, later instances could read.
-
-    Not by os.urandom(), which on 2.7 keeps a descriptor that no fresh interpreter has.
-    """
-    fd = os.open("/dev/urandom", os.O_RDONLY)
-    try:
-        return binascii.hexlify(os.read(fd, _RANDOM_BYTES)).decode("ascii")
-    finally:
-        os.close(fd)
-
-
 def _children():
     # type: () -> list[int]
     pid = os.getpid()
@@ -464,55 +414,3 @@ def _children():
     finally:
         os.close(listing)
     return [int(each) for each in text.split()]
-
-
-class _Pipes(object):
-    """An instance's three pipes, by whose ends they are; those of both are closed in programs that either starts."""
-
-    def __init__(self):
-        # type: () -> None
-        self.instances = []  # type: list[int]  # request, reply, log
-        self.engines = []  # type: list[int]  # request to write and to read, reply, log
-
-    def open(self):
-        # type: () -> None
-        """Make them.
-
-        Raises:
-            OSError: There are too many descriptors; close() is needed all the same.
-        """
-        for is_request in (True, False, False):
-            reader, writer = os.pipe()
-            stdio.set_close_on_exec(reader)
-            stdio.set_close_on_exec(writer)
-            self.instances.append(reader if is_request else writer)
-            self.engines += [writer] if is_request else [reader]
-        self.engines.insert(1, os.dup(self.instances[0]))  # why the engine wants it is in engine/channel.py
-        stdio.set_close_on_exec(self.engines[1])
-
-    def close(self, fds):
-        # type: (list[int]) -> None
-        """Close these ends."""
-        for fd in fds:
-            os.close(fd)
-
-
-def _send_descriptor(control, fd):
-    # type: (socket.socket, int) -> None
-    """Send one descriptor along with a single byte."""
-    if not PY2:
-        control.sendmsg([b"d"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
-    else:
-        _send_descriptor_on_2(control.fileno(), fd)
-
-
-def _send_descriptor_on_2(control_fd, fd):
-    # type: (int, int) -> None
-    while True:
-        try:
-            _multiprocessing.sendfd(control_fd, fd)  # no sendmsg before 3.3
-        except (OSError, IOError) as error:
-            if error.errno != errno.EINTR:  # the SIGCHLD of an instance that ended meanwhile
-                raise
-        else:
-            return
