@@ -20,6 +20,9 @@ import psutil
 import pytest
 
 from engine import Engine, EngineClosedError, Function, InvalidEventError, UnsupportedPlatformError, proc
+from engine.clock import NS_PER_S
+from engine.instance import Instance
+from engine.verdict import Ended
 
 if TYPE_CHECKING:
     from tests.conftest import DeathWatch, FunctionMaker
@@ -474,3 +477,19 @@ def test_engine_closed_while_a_function_is_staged_says_so(tmp_path: Path, monkey
     monkeypatch.setattr(engine._staging, "stage", stage_too_late)
     with pytest.raises(EngineClosedError):
         engine.invoke(Function(code=tmp_path / "index.py", handler="index.handler"), None)
+
+
+def test_round_that_was_kept_waiting_does_not_put_off_the_next_one(
+    own_engine: Engine, make_function: FunctionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle instances are looked at once a second; longer pauses are for what looks cost of a processor."""
+    own_engine.invoke(make_function("def handler(event, context): pass"), None)
+    look = Instance.inspect_idle
+
+    def look_late(instance: Instance) -> Ended | None:
+        threading.Event().wait(0.05)
+        return look(instance)
+
+    monkeypatch.setattr(Instance, "inspect_idle", look_late)
+
+    assert own_engine._do_what_is_due() <= 2 * NS_PER_S
