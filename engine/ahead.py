@@ -79,6 +79,7 @@ class Ahead:
         self._kept_log, channel.log = channel.log, self._log
         self._free_at_ns = 0
         self._look_at_ns = 0
+        self._is_first = False  # nothing was written or answered since the head was written
         channel.widen()
 
     def write(self, requests: Iterable[Request]) -> None:
@@ -89,12 +90,18 @@ class Ahead:
             frames.append(
                 protocol.encode_call_ahead(request.token, self._timeout_ns, request.request_id, request.event)
             )
-        if len(frames) == len(self.in_flight):
+        self._is_first = len(frames) == len(self.in_flight)
+        if self._is_first:
             self._begin()
-        self._channel.send_behind(b"".join(frames))
+            self._channel.send(b"".join(frames))
+        elif frames:
+            self._channel.send_behind(b"".join(frames))
 
     def wait(self) -> list[Finished]:
-        """Wait until something in flight ended: those that have a reply, or the head, which can have none."""
+        """Wait until something in flight ended: those that have a reply, or the head, which can have none.
+
+        Returns nothing when the instance died before it took what was written: all of it is still in flight.
+        """
         while True:
             deadline_ns = self._free_at_ns + self._timeout_ns
             ready = self._channel.wait(min(deadline_ns, self._look_at_ns) - monotonic_ns())
@@ -112,7 +119,7 @@ class Ahead:
                 ended = self._guard.inspect(deadline_ns)
                 self._look_at_ns = monotonic_ns() + self._guard.next_interval_ns()
             if ended is not None:
-                return self._last_look() or [self._lost(ended)]
+                return self._last_look() or self._given_up(ended)
             if ready & OUTPUT:
                 self._channel.read_output()
                 self._log.flow(protocol.end_of_log(self.in_flight[0].token))
@@ -155,9 +162,16 @@ class Ahead:
             else:
                 verdict = Verdict(Ended.REPLIED, spans[at], peak_bytes, frame)
             finished.append(Finished(request, verdict, self._log.take_until(protocol.end_of_log(request.token))))
+        self._is_first = False
         if self.in_flight:
             self._begin()
         return finished
+
+    def _given_up(self, ended: Ended) -> list[Finished]:
+        if ended is Ended.EXITED and self._is_first and self._channel.is_unread():
+            self.is_over = True
+            return []
+        return [self._lost(ended)]
 
     def _last_look(self) -> list[Finished]:
         """Return what replied in the last moment, with the instance stopped meanwhile, so that nothing else begins."""

@@ -224,7 +224,7 @@ class Stream:
         ahead = loan.instance.open_ahead()
         reason, is_alive, is_healthy = "", True, True
         invocation = Invocation(loan.instance, "", is_cold=False, billing_step_ms=self._billing_step_ms)
-        while is_alive:
+        while is_alive and not ahead.is_over:
             if is_healthy and not self._is_stopped and loan.pool.staged.is_current():
                 ahead.write(self._next_requests(ahead))
             if not ahead.in_flight:

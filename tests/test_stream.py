@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import random
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -541,6 +542,27 @@ def test_map_that_is_left_during_a_start_does_not_run_it(
         list(own_engine.map(acting(timeout_s=3), events()))
 
     assert not (tmp_path / "ran").exists()
+
+
+def test_death_before_anything_was_taken_is_no_invocations(
+    own_engine: Engine, acting: Any, monkeypatch: pytest.MonkeyPatch, wait_until_dead: DeathWatch
+) -> None:
+    """What was written to it is for another instance, as with a single call."""
+    function = acting()
+    pid = own_engine.invoke(function, {"id": 0}).value[1]
+    send = Channel.send
+
+    def send_to_a_dead_one(channel: Channel, data: bytes) -> None:
+        monkeypatch.setattr(Channel, "send", send)
+        os.kill(pid, signal.SIGKILL)
+        wait_until_dead(pid)
+        send(channel, data)
+
+    monkeypatch.setattr(Channel, "send", send_to_a_dead_one)
+    results = list(own_engine.map(function, [{"id": 1}, {"id": 2}]))
+
+    assert [Status.SUCCESS] * 2 == [result.status for result in results]
+    assert [0, 1, 2] == ran_so_far(function)
 
 
 FORGING = """
