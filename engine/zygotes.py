@@ -7,7 +7,7 @@ any more, serves out its instances, and is closed when the last of them has gone
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -26,7 +26,7 @@ class Zygotes:
         self._max_preloaded = max_preloaded
         self._lock = threading.Lock()
         self._turns: dict[ZygoteSpec, threading.Lock] = {}
-        self._current: dict[ZygoteSpec, Zygote] = {}  # the least recently used first
+        self._current: OrderedDict[ZygoteSpec, Zygote] = OrderedDict()  # the least recently used first
         self._retired: list[Zygote] = []
         self._leases: Counter[Zygote] = Counter()
         self._closed = False
@@ -83,15 +83,16 @@ class Zygotes:
         with self._lock:
             if self._closed:
                 raise EngineClosedError("the engine is closed")
-            zygote = self._current.pop(spec, None)
+            zygote = self._current.get(spec)  # not taken out: a KeyboardInterrupt from here on would lose it
             if zygote is None:
                 return None
             if zygote.can_start():
-                self._current[spec] = zygote  # the most recently used now
+                self._current.move_to_end(spec)  # the most recently used now
                 self._leases[zygote] += 1
                 return zygote
             # One that cannot start instances any more goes on to serve those that it has.
             self._retired.append(zygote)
+            del self._current[spec]
         self.close_unused()
         return None
 

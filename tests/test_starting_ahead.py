@@ -457,3 +457,23 @@ def test_spare_instance_keeps_no_zygote_that_is_too_many(make_function: Function
 
         assert modules[-MAX_PRELOADED:] == [zygote.spec.preload[0] for zygote in zygotes.everything()]
         assert MAX_PRELOADED == len(spare_pids(engine))
+
+
+def test_zygote_is_not_lost_to_an_interrupt(monkeypatch: pytest.MonkeyPatch, own_engine: Engine) -> None:
+    """Ctrl-C while it is looked up: close() still knows of it, and nothing it started is left."""
+    zygotes, spec = Zygotes(), ZygoteSpec(own_engine.runtimes.find("python3"))
+    with zygotes.lease(spec) as zygote:
+        pass
+
+    def interrupted(_zygote: Zygote) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Zygote, "can_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        zygotes.lease(spec).__enter__()
+    monkeypatch.undo()
+    known = zygotes.everything()
+    zygotes.close()
+    zygote.close()
+
+    assert [zygote] == known
