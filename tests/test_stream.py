@@ -425,8 +425,17 @@ def test_reply_of_the_last_moment_wins_and_the_next_goes_on(
     own_engine: Engine, make_function: FunctionMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine was not scheduled when the reply came: the deadline has passed, and the next request has begun."""
-    may_look, looked = threading.Event(), threading.Event()
-    wait = Channel.wait
+    may_look, looked, pulled = threading.Event(), threading.Event(), threading.Event()
+    wait, lend = Channel.wait, own_engine._lend
+
+    def events() -> Iterator[int]:
+        yield from (1, 2)
+        pulled.set()
+        yield 3
+
+    def lend_late(*arguments: Any) -> Loan:
+        pulled.wait(20)  # else the first may be written alone, and the second would never begin
+        return lend(*arguments)
 
     def held_up(channel: Channel, timeout_ns: int) -> int:
         if threading.current_thread().name != "fgengine-map" or looked.is_set():
@@ -439,8 +448,9 @@ def test_reply_of_the_last_moment_wins_and_the_next_goes_on(
     function = make_function(SLOW_THEN_TELLING, timeout_s=0.2, user_data={"FIFO": str(tmp_path / "begun")})
     pid = own_engine.invoke(function, 0).value[1]
     monkeypatch.setattr(Channel, "wait", held_up)
+    monkeypatch.setattr(own_engine, "_lend", lend_late)
     found: list[Result] = []
-    consumer = threading.Thread(target=lambda: found.extend(own_engine.map(function, [1, 2, 3])))
+    consumer = threading.Thread(target=lambda: found.extend(own_engine.map(function, events())))
     consumer.start()
     assert "begun" == (tmp_path / "begun").read_text()
     may_look.set()
