@@ -87,7 +87,9 @@ class Starter:
                         limits,
                         scratch,
                         method=method,
-                        environment=environment,
+                        # As for one that was started ahead. The rest comes with the settings, however much: execve
+                        # takes 128 KB for each variable.
+                        environment=platform.BARE_ENVIRONMENT if is_ordinary else environment,
                         log_bytes=self._log_bytes,
                         place=seen.place if method == "spawn" else None,
                     )

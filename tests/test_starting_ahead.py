@@ -477,3 +477,14 @@ def test_zygote_is_not_lost_to_an_interrupt(monkeypatch: pytest.MonkeyPatch, own
     zygote.close()
 
     assert [zygote] == known
+
+
+@pytest.mark.slow
+def test_long_variable_needs_no_spare_instance(make_function: FunctionMaker) -> None:
+    """A spawned interpreter takes any variable with its settings, also where none was started ahead."""
+    source = "import os\n\ndef handler(event, context):\n    return len(os.environ['LONG'])\n"
+    function = make_function(source, user_data={"LONG": "x" * 200_000}, start_method="spawn")
+    with Engine(spare_instances=0) as engine:
+        result = engine.invoke(function, None)
+
+    assert 200_000 == result.value, result
