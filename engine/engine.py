@@ -327,8 +327,10 @@ class Engine:
     def _start_instance(self, function: Function, pool: Pool, request_id: str) -> Instance:
         try:
             instance = self._starter.start(function, pool.staged)
-        except BaseException:
+        except BaseException as error:
             pool.given_up()
+            if self._closed and isinstance(error, OSError):  # close() took the folder away that it was made in
+                raise EngineClosedError("the engine is closed") from None
             raise
         pool.added(instance)
         self._events.instance_started(instance, request_id)

@@ -59,7 +59,13 @@ class Workspace:
 
     def close(self) -> None:
         """Remove the folder with everything in it."""
-        remove_tree(self.root)
+        # By another name first: a thread that is on its way to make something in it finds nothing to make it in.
+        closed = f"{self.root}-closed"
+        try:
+            os.rename(self.root, closed)
+        except OSError:  # a cleaner of temporary folders was here
+            closed = self.root
+        remove_tree(closed)
         os.close(self._lock_fd)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import workspace as workspace_module
 from engine.errors import UnsupportedPlatformError
 from engine.workspace import PREFIX, Workspace, remove_abandoned
 
@@ -223,3 +224,23 @@ def test_temporary_folder_that_json_cannot_name_is_refused(tmp_path: Path, monke
     with pytest.raises(UnsupportedPlatformError, match="must be UTF-8"):
         Workspace()
     assert [] == os.listdir(folder)
+
+
+def test_nothing_is_made_in_a_folder_that_is_being_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that starts an instance while the engine is closed would leave its folder behind."""
+    space = Workspace()
+    remove = workspace_module.remove_tree
+    late: list[type[OSError]] = []
+
+    def removed(root: str) -> None:
+        try:
+            os.mkdir(os.path.join(space.root, "late"))
+        except OSError as error:
+            late.append(type(error))
+        remove(root)
+
+    monkeypatch.setattr(workspace_module, "remove_tree", removed)
+    space.close()
+
+    assert [FileNotFoundError] == late
+    assert not [name for name in os.listdir(tempfile.gettempdir()) if name.startswith(os.path.basename(space.root))]
