@@ -137,12 +137,12 @@ class Instance:
 
         One that has something to say while nobody asked it has broken the protocol, and is of no more use.
         """
-        if not self._channel.poll_now(0):
-            return True
-        if self._channel.wait(0) & (EXIT | REPLY):
-            return False
-        self._channel.discard_output()
-        return True
+        if self._channel.poll_now(0):
+            if self._channel.wait(0) & (EXIT | REPLY):
+                return False
+            self._channel.discard_output()
+        # For who comes right after the last one, the kernel had no time to run out of memory; they pay no question.
+        return monotonic_ns() - self.idle_since_ns <= _REST_NS or not self._guard.was_hit_while_idle()
 
     def inspect_idle(self) -> Ended | None:
         """Look at what it left behind, for half a millisecond; return which limit that is over, or None."""

@@ -7,13 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from engine import Engine, Status
+from engine import Engine, Status, UnsupportedPlatformError
 from engine.cgroups import mounts
 from engine.channel import Channel
 
@@ -194,6 +195,56 @@ def test_what_an_idle_instance_left_behind_is_held_to_its_limits(
     wait_until_dead(pid)
 
     assert Status.SUCCESS is sampling_engine.invoke(function, None).status
+
+
+GROWING_HELPER = """
+    import mmap, os, time
+
+    def handler(event, context):
+        if event is None:
+            started = time.time()
+            while time.time() - started < 0.05:  # long enough that the kernel is asked what it killed
+                pass
+            return os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.read(os.open(event, os.O_RDONLY), 1)  # until there is nobody else at the other end
+            block = mmap.mmap(-1, 400 << 20)
+            for at in range(0, 400 << 20, 4096):
+                block[at:at + 1] = b"x"
+            os._exit(0)
+        return os.getpid()
+"""
+
+
+@pytest.mark.slow
+def test_kill_of_the_kernel_while_idle_is_not_the_next_invocations(
+    make_function: FunctionMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper of an idle instance runs out of memory: whoever is called next gets another instance, and no charge."""
+    monkeypatch.setattr(Engine, "_look_at_idle", lambda *_: False)  # the janitor would find it as well, a second later
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    function = make_function(GROWING_HELPER, memory_mb=128)
+    try:
+        engine = Engine(memory_enforcement="cgroup")
+    except UnsupportedPlatformError as error:
+        pytest.skip(str(error))
+    with engine:
+        first = engine.invoke(function, str(fifo))
+        (idle,) = engine._pools[function]._idle
+        group = idle._blank.group
+        assert group is not None
+        os.close(os.open(fifo, os.O_WRONLY))
+        deadline = time.monotonic() + 20
+        while not group.oom_kills() and time.monotonic() < deadline:  # the kernel tells nobody
+            pass
+        was_hit = group.oom_kills()
+        second = engine.invoke(function, None)
+
+    assert was_hit
+    assert (Status.SUCCESS, True) == (second.status, second.cold_start), second.render()
+    assert first.value != second.value
 
 
 def test_exit_while_loading_tells_its_memory(engine: Engine, make_function: FunctionMaker) -> None:
