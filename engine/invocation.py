@@ -97,6 +97,12 @@ class Invocation:
         self.survived = failure is None or failure.instance_survives
         return self._result(failure, log)
 
+    def reason_to_end(self, result: Result | None) -> str:
+        """Return why the instance has to go after *result*, in a word for the host's log; nothing when it need not."""
+        if self.survived:
+            return ""
+        return "unusable" if result is None else result.status.value
+
     def _success(self, verdict: Verdict, value: Any, log: LogTail) -> Result:
         """Return what _result() does for a warm start that ended well, with a *value* that is decoded already.
 

@@ -1,13 +1,8 @@
-"""The one background thread of an engine: it cleans up and prepares while nobody waits.
-
-It holds the engine weakly, and only while it goes round: one that nobody holds any more must not be kept by its own
-thread. What takes milliseconds is done before that, for a part of the engine that does not know it.
-"""
+"""The one background thread of an engine: it cleans up and prepares while nobody waits."""
 
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -18,16 +13,16 @@ _COURTESY_S: Final = 0.002
 
 
 class Janitor:
-    """Calls two things again and again, until it is stopped or the engine is gone. Thread-safe.
+    """Calls two things again and again, until it is stopped. Thread-safe.
 
     Args:
         prepare: Takes its time, and raises nothing.
-        rounds: A bound method that does what is due, raises nothing, and returns in how many nanoseconds to come again.
+        do_what_is_due: Does that, raises nothing, and returns in how many nanoseconds to come again.
     """
 
-    def __init__(self, prepare: Callable[[], None], rounds: Callable[[], int]) -> None:
+    def __init__(self, prepare: Callable[[], None], do_what_is_due: Callable[[], int]) -> None:
         self._prepare = prepare
-        self._rounds = weakref.WeakMethod(rounds)
+        self._do_what_is_due = do_what_is_due
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -51,7 +46,7 @@ class Janitor:
         self._wake.set()
 
     def join(self) -> None:
-        """Wait until the thread has ended, unless this is the thread: the last one who held the engine."""
+        """Wait until the thread has ended, unless this is it: garbage may be collected anywhere."""
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -63,10 +58,6 @@ class Janitor:
             self._wake.clear()  # before the work: what is asked for meanwhile is done in the next turn
             self._prepare()
             if monotonic_ns() >= due_ns:  # not each time that it is woken: a round looks at every instance
-                rounds = self._rounds()
-                if rounds is None:
-                    return
-                due_ns = rounds() + monotonic_ns()
-                del rounds
+                due_ns = self._do_what_is_due() + monotonic_ns()
             if self._wake.wait(max(0, due_ns - monotonic_ns()) / NS_PER_S):
                 self._stopped.wait(_COURTESY_S)

@@ -21,15 +21,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from engine.ahead import Ahead, Request, new_requests
 from engine.clock import NS_PER_S
 from engine.errors import EngineClosedError
+from engine.fleet import Fleet, Loan
 from engine.instance import Instance
 from engine.invocation import Invocation
+from engine.model import Function
 from engine.payload import encode_event
-from engine.pool import Pool
 from engine.result import Result
 
 _WINDOW: Final = 1024
@@ -47,38 +48,22 @@ _LARGE_BYTES: Final = 32 << 10
 """An event from here on is not written ahead: there is nothing to gain beside its own time."""
 
 
-class Loan(NamedTuple):
-    """An instance that was lent."""
-
-    pool: Pool
-    instance: Instance
-    is_cold: bool
-
-
-class Lender(NamedTuple):
-    """How a stream gets instances from who has them: the engine.
-
-    Attributes:
-        lend: Returns an idle instance, or a new one, for the request of that id.
-        take_back: Takes it back, to be used again; or dead, or to be killed, with the reason for it.
-        finished: Is told of each result.
-    """
-
-    lend: Callable[[str], Loan]
-    take_back: Callable[[Loan, str, str | None], None]
-    finished: Callable[[Loan, Result], None]
-
-
 class Stream:
     """One running map. Made by one thread, and iterated by one at a time.
 
     Args:
-        lender: Where instances come from.
+        fleet: Where instances come from.
+        function: What is run for each event.
+        tell: Is told of each result, and of the instance that made it.
         billing_step_ms: As the engine's.
     """
 
-    def __init__(self, lender: Lender, billing_step_ms: int) -> None:
-        self._lender = lender
+    def __init__(
+        self, fleet: Fleet, function: Function, tell: Callable[[Instance, Result], None], billing_step_ms: int
+    ) -> None:
+        self._fleet = fleet
+        self._function = function
+        self._tell = tell
         self._billing_step_ms = billing_step_ms
         self._pid = os.getpid()
         self._pending: deque[Request] = deque()
@@ -179,7 +164,7 @@ class Stream:
     def _serve(self) -> None:
         try:
             while self._wait_for_request():
-                loan = self._lender.lend(self._pending[0].request_id)
+                loan = self._fleet.lend(self._function, self._pending[0].request_id)
                 with self._changed:
                     self._loan = loan
                     is_wanted = not self._is_stopped  # it was lent to somebody who left: stop() did not know of it
@@ -213,11 +198,10 @@ class Stream:
         result = invocation.run(request.event)
         if result is None:  # it never took its request: another instance will
             self._pending.appendleft(request)
-            self._return(loan, "unusable", request.request_id)
-            return
-        self._return(loan, "" if invocation.survived else result.status.value, request.request_id)
-        self._lender.finished(loan, result)
-        self._give(result)
+        self._return(loan, invocation.reason_to_end(result), request.request_id)
+        if result is not None:
+            self._tell(loan.instance, result)
+            self._give(result)
 
     def _serve_with(self, loan: Loan) -> None:
         """Write ahead to a warm instance until it is lost or nothing is left to write."""
@@ -234,8 +218,8 @@ class Stream:
                 result = invocation.conclude(verdict, time.time() - verdict.duration_ns / NS_PER_S, log)
                 is_alive = log is not None
                 if not invocation.survived:
-                    is_healthy, reason = False, result.status.value
-                self._lender.finished(loan, result)
+                    is_healthy, reason = False, invocation.reason_to_end(result)
+                self._tell(loan.instance, result)
                 self._done.append(result)
             if self._is_awaited:
                 with self._changed:
@@ -265,4 +249,4 @@ class Stream:
             if self._is_doomed and not reason:
                 # It had replied to everything. It looks healthy for a moment, and would be lent to somebody else.
                 reason = "interrupted"
-        self._lender.take_back(loan, reason, request_id)
+        self._fleet.take_back(loan, reason, request_id)

@@ -467,14 +467,14 @@ def test_engine_closed_while_a_function_is_staged_says_so(tmp_path: Path, monkey
     """The folder that a file is copied into goes away under our feet: the engine is closed, and no file is missing."""
     (tmp_path / "index.py").write_text("def handler(event, context): pass\n", encoding="utf-8")
     engine = Engine()
-    stage = engine._staging.stage
+    stage = engine._fleet._staging.stage
 
     def stage_too_late(function: Function) -> object:
         engine.close()
         return stage(function)
 
     monkeypatch.setattr(engine.runtimes, "find", lambda _runtime: None)
-    monkeypatch.setattr(engine._staging, "stage", stage_too_late)
+    monkeypatch.setattr(engine._fleet._staging, "stage", stage_too_late)
     with pytest.raises(EngineClosedError):
         engine.invoke(Function(code=tmp_path / "index.py", handler="index.handler"), None)
 
@@ -492,4 +492,4 @@ def test_round_that_was_kept_waiting_does_not_put_off_the_next_one(
 
     monkeypatch.setattr(Instance, "inspect_idle", look_late)
 
-    assert own_engine._do_what_is_due() <= 2 * NS_PER_S
+    assert own_engine._fleet._upkeep.do_what_is_due() <= 2 * NS_PER_S

@@ -394,4 +394,4 @@ def test_engine_keeps_its_folder_when_another_one_starts_at_the_same_moment(monk
 
     monkeypatch.setattr(workspace.fcntl, "flock", flock_after_a_newcomer)
     with Engine() as engine:
-        assert os.path.isdir(engine._workspace.root)
+        assert os.path.isdir(engine._fleet._workspace.root)

@@ -17,6 +17,7 @@ import pytest
 from engine import Engine, Status, UnsupportedPlatformError
 from engine.cgroups import mounts
 from engine.channel import Channel
+from engine.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from tests.conftest import DeathWatch, FunctionMaker
@@ -222,7 +223,7 @@ def test_kill_of_the_kernel_while_idle_is_not_the_next_invocations(
     make_function: FunctionMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A helper of an idle instance runs out of memory: whoever is called next gets another instance, and no charge."""
-    monkeypatch.setattr(Engine, "_look_at_idle", lambda *_: False)  # the janitor would find it as well, a second later
+    monkeypatch.setattr(Upkeep, "_look_at_idle", lambda *_: False)  # the janitor would find it as well, a second later
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     function = make_function(GROWING_HELPER, memory_mb=128)
@@ -232,7 +233,7 @@ def test_kill_of_the_kernel_while_idle_is_not_the_next_invocations(
         pytest.skip(str(error))
     with engine:
         first = engine.invoke(function, str(fifo))
-        (idle,) = engine._pools[function]._idle
+        (idle,) = engine._fleet._pools[function]._idle
         group = idle._blank.group
         assert group is not None
         os.close(os.open(fifo, os.O_WRONLY))

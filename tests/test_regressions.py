@@ -23,8 +23,17 @@ import orjson
 import psutil
 import pytest
 
-from engine import Engine, EngineClosedError, Function, InvalidEventError, InvalidFunctionError, Result, Status, launch
-from engine import engine as facade
+from engine import (
+    Engine,
+    EngineClosedError,
+    Function,
+    InvalidEventError,
+    InvalidFunctionError,
+    Result,
+    Status,
+    fleet,
+    launch,
+)
 from engine.clock import NS_PER_S
 from engine.control import Control
 from engine.launch import Zygote, ZygoteSpec
@@ -73,8 +82,8 @@ def test_answer_to_an_interrupted_start_is_nobodys(
                 with pytest.raises(KeyboardInterrupt):
                     engine.invoke(function, 1)
         first, second = engine.invoke(function, 2), engine.invoke(function, 3)
-        pids = [instance.pid for instance in engine._pools[function]._idle]
-        zygotes = engine._starter.zygotes.everything()
+        pids = [instance.pid for instance in engine._fleet._pools[function]._idle]
+        zygotes = engine._fleet._starter.zygotes.everything()
 
     assert [(True, [2, *pids]), (False, [3, *pids])] == [(each.cold_start, each.value) for each in (first, second)]
     assert 1 == len(zygotes)
@@ -102,7 +111,7 @@ def test_zygote_that_was_cut_off_in_a_command_serves_on_and_starts_no_more(
             with pytest.raises(KeyboardInterrupt):
                 engine.invoke(other, 2)
         warm, cold = engine.invoke(function, 3), engine.invoke(other, 4)
-        cut, started = engine._starter.zygotes.everything()
+        cut, started = engine._fleet._starter.zygotes.everything()
         parents = [psutil.Process(each.value[1]).ppid() for each in (warm, cold)]
         # What is waited for in vain need not be waited for so long.
         monkeypatch.setattr(launch, "START_TIMEOUT_NS", NS_PER_S)
@@ -202,18 +211,18 @@ def test_close_does_not_wait_for_a_thread_that_is_no_more(
     make_function: FunctionMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was interrupted between being allowed to start an instance and starting it: nobody gives that back."""
-    monkeypatch.setattr(facade, "_CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(fleet, "_RETURN_TIMEOUT_S", 0.05)
     function = make_function(ECHO)
     engine = Engine()
     engine.invoke(function, 1)
     engine.release_idle()
-    engine._pools[function].acquire()
+    engine._fleet._pools[function].acquire()
     with ThreadPoolExecutor(1) as elsewhere:
         closing_it = elsewhere.submit(engine.close)
         try:
             closing_it.result(PATIENCE_S)
         finally:
-            engine._pools[function].given_up()
+            engine._fleet._pools[function].given_up()
 
 
 @on_one_runtime
@@ -294,9 +303,9 @@ def test_function_that_nobody_calls_any_more_is_forgotten(make_function: Functio
     with Engine(idle_timeout_s=0.02) as engine:
         first = engine.invoke(function, 1)
         deadline = time.monotonic() + PATIENCE_S
-        while engine._pools and time.monotonic() < deadline:
+        while engine._fleet._pools and time.monotonic() < deadline:
             time.sleep(0.005)  # the engine tells nobody
-        forgotten = not engine._pools
+        forgotten = not engine._fleet._pools
         second = engine.invoke(function, 1)
 
     assert forgotten
@@ -313,7 +322,7 @@ def test_function_that_is_forgotten_while_it_is_called_works(
 
     def acquire_late(pool: Pool) -> Any:
         if not retired:
-            engine._forget_unused(LATER_NS)
+            engine._fleet._upkeep.forget_unused(LATER_NS)
             retired.append(pool)
         return acquire(pool)
 
@@ -323,7 +332,7 @@ def test_function_that_is_forgotten_while_it_is_called_works(
     results = [engine.invoke(function, n) for n in range(2)]
 
     assert [(0, True), (1, False)] == [(each.value[0], each.cold_start) for each in results]
-    assert retired != [engine._pools[function]]
+    assert retired != [engine._fleet._pools[function]]
 
 
 # Names beyond ASCII
@@ -589,7 +598,7 @@ def test_wrong_request_id_is_refused_before_it_costs_an_instance(engine: Engine,
     for request_id in wrong:
         with pytest.raises(InvalidEventError, match="request_id must be 1 to 128 printable characters"):
             engine.invoke(function, 2, request_id=request_id)
-    pool = engine._pools[function]
+    pool = engine._fleet._pools[function]
     counted = (len(pool._idle), len(pool._busy), pool._starting)
     after = engine.invoke(function, 3, request_id="x" * 128)
 

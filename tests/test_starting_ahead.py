@@ -48,7 +48,7 @@ STATE = """
 
 def spare_pids(engine: Engine) -> list[int]:
     """The spares of *engine*, once there are as many as there will be."""
-    stock = engine._starter._stock
+    stock = engine._fleet._starter._stock
     with stock._changed:
         assert stock._changed.wait_for(
             lambda: all(len(stock._blanks.get(each, ())) == stock._size for each in stock._wanted), PATIENCE_S
@@ -80,7 +80,7 @@ def test_function_gets_the_spare_and_another_one_follows(spared: Engine, make_fu
 def test_spare_is_as_new_as_one_started_on_the_spot(spared: Engine, make_function: FunctionMaker) -> None:
     """Whatever a function can see of itself is the same, but for what is random."""
     function = make_function(STATE)
-    with Engine(spare_instances=0, start_method=spared._starter._start_method) as other:
+    with Engine(spare_instances=0, start_method=spared._fleet._starter._start_method) as other:
         fresh = other.invoke(function, None).value
         again = other.invoke(make_function(STATE), None).value
     spare = spared.invoke(function, None).value
@@ -154,7 +154,7 @@ def test_zygote_that_died_takes_its_spare_with_it(
 ) -> None:
     """The next start is made by another one."""
     (pid,) = spare_pids(spared)
-    (zygote,) = spared._starter.zygotes.everything()
+    (zygote,) = spared._fleet._starter.zygotes.everything()
     os.kill(zygote.pid, signal.SIGKILL)
     wait_until_dead(pid)
 
@@ -174,8 +174,8 @@ def test_engine_without_spares_starts_nothing_ahead(make_function: FunctionMaker
     """One process below the zygote: the instance that was asked for."""
     with Engine(spare_instances=0) as engine:
         pid = engine.invoke(make_function(WHO), None).value
-        engine._janitor.wake()
-        engine._starter.prepare()  # also when it is asked to
+        engine._fleet._janitor.wake()
+        engine._fleet._starter.prepare()  # also when it is asked to
 
         assert [pid] == [each.pid for each in psutil.Process(psutil.Process(pid).ppid()).children()]
 
@@ -447,12 +447,12 @@ def test_spare_instance_keeps_no_zygote_that_is_too_many(make_function: Function
     """What nobody uses any more goes with what was started ahead of the next use."""
     modules = ["bz2", "calendar", "code", "csv", "decimal", "email", "json", "shelve", "tarfile", "trace"]
     with Engine(idle_timeout_s=0.05) as engine:
-        zygotes = engine._starter.zygotes
+        zygotes = engine._fleet._starter.zygotes
         for module in modules:
             engine.invoke(make_function(WHO, preload=[module]), None)
         patience = time.monotonic() + PATIENCE_S
         while len(zygotes.everything()) > MAX_PRELOADED and time.monotonic() < patience:
-            engine._janitor.wake()
+            engine._fleet._janitor.wake()
             time.sleep(0.01)
 
         assert modules[-MAX_PRELOADED:] == [zygote.spec.preload[0] for zygote in zygotes.everything()]

@@ -10,18 +10,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import Engine, EngineClosedError, Function, InvalidEventError, Result, Status
+from engine import Engine, EngineClosedError, InvalidEventError, Result, Status
 from engine.ahead import Ahead, new_requests, shares
 from engine.channel import Channel
+from engine.fleet import Fleet, Loan
 from engine.instance import Instance
-from engine.stream import Lender, Loan, Stream
+from engine.stream import Stream
 
 if TYPE_CHECKING:
     from tests.conftest import DeathWatch, FunctionMaker
@@ -284,21 +284,26 @@ def test_forgotten_iteration_ends(own_engine: Engine, acting: Any) -> None:
     assert [] == map_threads()
 
 
-def stream_that(tells: Callable[[Loan, Result], None], engine: Engine, function: Function) -> tuple[Stream, list[str]]:
-    """A stream of *engine* that *tells* somebody else of its results, and why it gave its instances back."""
+@pytest.fixture(name="reasons")
+def _reasons(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Why instances were given back, as long as the test runs."""
     reasons: list[str] = []
+    take_back = Fleet.take_back
 
-    def take_back(loan: Loan, reason: str, request_id: str | None) -> None:
+    def noting(fleet: Fleet, loan: Loan, reason: str, request_id: str | None = None) -> None:
         reasons.append(reason)
-        engine._take_back(loan, reason, request_id)
+        take_back(fleet, loan, reason, request_id)
 
-    return Stream(Lender(partial(engine._lend, function), take_back, tells), 1), reasons
+    monkeypatch.setattr(Fleet, "take_back", noting)
+    return reasons
 
 
-def test_leaving_in_the_last_moment_gives_nobody_a_dying_instance(own_engine: Engine, acting: Any) -> None:
+def test_leaving_in_the_last_moment_gives_nobody_a_dying_instance(
+    own_engine: Engine, acting: Any, reasons: list[str]
+) -> None:
     """What is killed when the consumer leaves is given back as dead, also when it has answered everything by then."""
 
-    def wait_for_the_end(_: Loan, result: Result) -> None:
+    def wait_for_the_end(_: Instance, result: Result) -> None:
         if result.value[0] == 0:
             first_is_told.set()
         if result.value[0] == 1:
@@ -313,7 +318,7 @@ def test_leaving_in_the_last_moment_gives_nobody_a_dying_instance(own_engine: En
         yield {"id": 1}
 
     first_is_told, answered, function = threading.Event(), threading.Event(), acting()
-    stream, reasons = stream_that(wait_for_the_end, own_engine, function)
+    stream = Stream(own_engine._fleet, function, wait_for_the_end, 1)
     own_engine.invoke(function, {"id": -1})
     results = stream.results(events())
     next(results)
@@ -324,19 +329,21 @@ def test_leaving_in_the_last_moment_gives_nobody_a_dying_instance(own_engine: En
     assert own_engine.invoke(function, {"id": 9}).ok
 
 
-def test_iteration_that_is_forgotten_on_its_own_thread_ends(own_engine: Engine, acting: Any) -> None:
+def test_iteration_that_is_forgotten_on_its_own_thread_ends(
+    own_engine: Engine, acting: Any, reasons: list[str]
+) -> None:
     """The garbage collector runs wherever it is due, and never makes a thread wait for itself."""
     held: list[Any] = []
     troubles: list[Any] = []
 
-    def forget(_: Loan, result: Result) -> None:
+    def forget(_: Instance, result: Result) -> None:
         if result.value[0] == 1:
             go.wait()
             held.clear()
             gc.collect()
 
     go = threading.Event()
-    stream, reasons = stream_that(forget, own_engine, acting())
+    stream = Stream(own_engine._fleet, acting(), forget, 1)
     held.append(stream.results([{"id": 0}, {"id": 1}]))
     next(held[0])
     thread, usual, sys.unraisablehook = map_threads()[0], sys.unraisablehook, troubles.append
@@ -435,7 +442,7 @@ def test_reply_of_the_last_moment_wins_and_the_next_goes_on(
 ) -> None:
     """The engine was not scheduled when the reply came: the deadline has passed, and the next request has begun."""
     may_look, looked, pulled = threading.Event(), threading.Event(), threading.Event()
-    wait, lend = Channel.wait, own_engine._lend
+    wait, lend = Channel.wait, Fleet.lend
 
     def events() -> Iterator[int]:
         yield from (1, 2)
@@ -457,7 +464,7 @@ def test_reply_of_the_last_moment_wins_and_the_next_goes_on(
     function = make_function(SLOW_THEN_TELLING, timeout_s=0.2, user_data={"FIFO": str(tmp_path / "begun")})
     pid = own_engine.invoke(function, 0).value[1]
     monkeypatch.setattr(Channel, "wait", held_up)
-    monkeypatch.setattr(own_engine, "_lend", lend_late)
+    monkeypatch.setattr(Fleet, "lend", lend_late)
     found: list[Result] = []
     consumer = threading.Thread(target=lambda: found.extend(own_engine.map(function, events())))
     consumer.start()
@@ -557,7 +564,7 @@ def test_map_that_is_left_during_a_start_does_not_run_it(
 ) -> None:
     """Else leaving would wait for the deadline of a function that hangs."""
     starting, left = threading.Event(), threading.Event()
-    stop, start = Stream._stop, Engine._start_instance
+    stop, start = Stream._stop, Fleet._start_instance
 
     def stopped(stream: Stream) -> None:
         stop(stream)
@@ -569,7 +576,7 @@ def test_map_that_is_left_during_a_start_does_not_run_it(
         return start(*arguments)
 
     monkeypatch.setattr(Stream, "_stop", stopped)
-    monkeypatch.setattr(Engine, "_start_instance", started)
+    monkeypatch.setattr(Fleet, "_start_instance", started)
 
     def events() -> Iterator[object]:
         yield {"id": 0, "do": "hang"}

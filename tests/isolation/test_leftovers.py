@@ -126,7 +126,7 @@ def test_loss_of_the_process_that_makes_containers_is_survived(
     """All containers of its zygote end with it, and the next invocation has a new zygote."""
     function = make_function("def handler(event, context):\n    return 1\n", isolation="container")
     before = own_engine.invoke(function, None)
-    (zygote,) = own_engine._starter.zygotes.everything()
+    (zygote,) = own_engine._fleet._starter.zygotes.everything()
     makers = [each for each in psutil.Process(zygote.pid).children() if each.children()]
     pidfd = os.pidfd_open(zygote.pid)
     for maker in makers:
