@@ -168,8 +168,10 @@ HELPER = """
     def handler(event, context):
         if event is None:
             return os.getpid()
+        event, told = event
         tmp = os.environ["TMPDIR"]
         if os.fork() == 0:
+            os.read(os.open(told, os.O_RDONLY), 1)  # until there is nobody at the other end
             if event == "memory":
                 kept = b"x" * (150 << 20)
             elif event == "disk":
@@ -188,11 +190,14 @@ HELPER = """
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["memory", "disk", "forks"])
 def test_what_an_idle_instance_left_behind_is_held_to_its_limits(
-    sampling_engine: Engine, make_function: FunctionMaker, wait_until_dead: DeathWatch, what: str
+    sampling_engine: Engine, make_function: FunctionMaker, wait_until_dead: DeathWatch, tmp_path: Path, what: str
 ) -> None:
     """Memory of a child, files and forks: nobody waits for it, and it must not grow without end all the same."""
+    returned = tmp_path / "returned"
+    os.mkfifo(returned)
     function = make_function(HELPER, memory_mb=100, tmp_mb=8, max_processes=20)
-    pid = sampling_engine.invoke(function, what).value
+    pid = sampling_engine.invoke(function, [what, str(returned)]).value
+    os.close(os.open(returned, os.O_WRONLY))
     wait_until_dead(pid)
 
     assert Status.SUCCESS is sampling_engine.invoke(function, None).status
