@@ -112,31 +112,34 @@ class Pool:
             expired = [each for each in self._idle if each.idle_since_ns < idle_before_ns]
             return self._taken(expired)
 
-    def outgrown(self) -> list[tuple[Instance, Ended]]:
-        """Return the idle instances that left something behind which grew over a limit, for the caller to kill.
+    def idle(self) -> list[Instance]:
+        """Return the instances that are idle now."""
+        with self._lock:
+            return list(self._idle)
 
-        Nobody can be given an instance while it is looked at: for that long the pool is locked, and no longer.
+    def look_at_idle(self, instance: Instance) -> Ended | None:
+        """Look at what an instance left behind; when it grew over a limit return which, for the caller to kill it.
+
+        Nobody can be given the instance while it is looked at: for that long the pool is locked. One that is not idle
+        any more is not looked at.
         """
         with self._changed:
-            idle = list(self._idle)
-        outgrown = []
-        for instance in idle:
-            with self._changed:
-                passed = instance.inspect_idle() if instance in self._idle else None
-                if passed is not None:
-                    self._taken([instance])
-                    outgrown.append((instance, passed))
-        return outgrown
+            passed = instance.inspect_idle() if instance in self._idle else None
+            if passed is not None:
+                self._taken([instance])
+            return passed
 
-    def has_more_to_see(self) -> bool:
-        """Whether an idle instance left behind more than one look could see."""
-        with self._changed:
-            return any(each.has_more_to_see() for each in self._idle)
+    def has_more_to_see(self, instance: Instance) -> bool:
+        """Whether an idle instance left behind more than the last look could see."""
+        with self._lock:
+            return instance in self._idle and instance.has_more_to_see()
 
-    def oldest_idle_ns(self) -> int | None:
-        """Return since when the longest idle instance is idle, or None when there is none."""
-        with self._changed:
-            return min((each.idle_since_ns for each in self._idle), default=None)
+    def resting_since_ns(self) -> int | None:
+        """Return since when the longest idle instance is idle, or nobody has one; None while all that are are out."""
+        with self._lock:
+            if self._idle:
+                return min(each.idle_since_ns for each in self._idle)
+            return None if self._busy or self._starting else self._used_at_ns
 
     def close(self) -> list[Instance]:
         """Hand out nothing any more, doom what is busy, and return what is idle, for the caller to kill."""

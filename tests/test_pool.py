@@ -223,24 +223,27 @@ def test_expired_are_those_that_are_idle_for_long(pool: Pool, now: list[int]) ->
     pool.release(first)
     pool.release(second)
 
-    assert 1 == pool.oldest_idle_ns()
+    assert 1 == pool.resting_since_ns()
     assert [] == pool.expire(1)
     assert [first] == pool.expire(2)
-    assert 2 == pool.oldest_idle_ns()
+    assert 2 == pool.resting_since_ns()
     assert second is pool.acquire()
     assert [] == pool.expire(100)
-    assert pool.oldest_idle_ns() is None
+    assert pool.resting_since_ns() is None
 
 
 def test_idle_instance_that_grew_over_a_limit_is_given_up(pool: Pool) -> None:
     """What a handler left running may go on taking memory or disk; a busy one is its own invocation's affair."""
     lean, fat = started(pool), started(pool)
     cast("FakeInstance", fat).outgrown = Ended.DISK_FULL
-    busy = pool.outgrown()
+    busy = pool.look_at_idle(fat)
     pool.release(lean)
     pool.release(fat)
+    idle = pool.idle()
 
-    assert ([], [(fat, Ended.DISK_FULL)]) == (busy, pool.outgrown())
+    assert (None, [lean, fat]) == (busy, idle)
+    assert [None, Ended.DISK_FULL] == [pool.look_at_idle(each) for each in idle]
+    assert [lean] == pool.idle()
     assert lean is pool.acquire()
 
 
@@ -248,10 +251,10 @@ def test_idle_instance_that_takes_long_to_look_at_is_told(pool: Pool) -> None:
     """The pool is locked while one is looked at, so that is done in pieces."""
     instance = started(pool)
     cast("FakeInstance", instance).more_to_see = True
-    busy = pool.has_more_to_see()
+    busy = pool.has_more_to_see(instance)
     pool.release(instance)
 
-    assert [False, True] == [busy, pool.has_more_to_see()]
+    assert [False, True] == [busy, pool.has_more_to_see(instance)]
 
 
 def test_using_an_instance_makes_it_young_again(pool: Pool, now: list[int]) -> None:
@@ -261,7 +264,7 @@ def test_using_an_instance_makes_it_young_again(pool: Pool, now: list[int]) -> N
     pool.acquire()
     pool.release(instance)
 
-    assert 2 == pool.oldest_idle_ns()
+    assert 2 == pool.resting_since_ns()
 
 
 def test_pool_that_nobody_uses_is_retired(pool: Pool, now: list[int]) -> None:
