@@ -111,6 +111,12 @@ class MemoryMeter:
         # A zombie has no VmHWM.
         return self._sampled_peak_bytes or self._last_peak_bytes
 
+    def highest_bytes(self) -> int:
+        """Return the peak of the instance alone since start(), and remember it; 0 when it is gone."""
+        marked = self._marked_bytes() or 0
+        self._sampled_peak_bytes = max(self._sampled_peak_bytes, marked)
+        return marked
+
     def short_peak_bytes(self) -> int:
         """Return the same for a short invocation without samples, at half the price where nothing grew or shrank."""
         if self._faults.has_news():  # asked before the mark is read: what comes in between is news the next time

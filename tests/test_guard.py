@@ -72,6 +72,9 @@ class FakeInstance:
     def peak_bytes(self) -> int:
         return self.peak
 
+    def highest_bytes(self) -> int:
+        return self.peak
+
     def short_peak_bytes(self) -> int:
         return self.peak
 
@@ -116,6 +119,8 @@ def guard_of(instance: FakeInstance, timeline: Timeline | None = None, group: Gr
         ({}, None),
         ({"used": 128 * MB}, None),
         ({"used": 128 * MB + 1}, Ended.OUT_OF_MEMORY),
+        ({"peak": 128 * MB}, None),
+        ({"peak": 128 * MB + 1}, Ended.OUT_OF_MEMORY),
         ({"tasks": 1000}, None),
         ({"tasks": 1001}, Ended.TOO_MANY_PROCESSES),
         ({"used": 129 * MB, "tasks": 1001}, Ended.OUT_OF_MEMORY),
@@ -124,7 +129,7 @@ def guard_of(instance: FakeInstance, timeline: Timeline | None = None, group: Gr
 def test_look_tells_which_limit_is_passed(
     instance: FakeInstance, guard: Guard, changes: dict[str, int], passed: Ended | None
 ) -> None:
-    """The configured amount itself is within the limit."""
+    """The configured amount itself is within the limit. Who was over it is out of memory, whatever it has by now."""
     for name, value in changes.items():
         setattr(instance, name, value)
 
