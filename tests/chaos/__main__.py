@@ -139,7 +139,7 @@ def _table(outcomes: Counter[tuple[str, str]]) -> str:
     lines = [f"{SLOTS} engines, {THREADS_PER_SLOT} threads each"]
     for kind in sorted({kind for kind, _ in outcomes}):
         ended = {status: count for (each, status), count in sorted(outcomes.items()) if each == kind}
-        lines.append(f"  {kind:22}" + ", ".join(f"{count} {status}" for status, count in ended.items()))
+        lines.append(f"  {kind:29}" + ", ".join(f"{count} {status}" for status, count in ended.items()))
     return "\n".join(lines)
 
 

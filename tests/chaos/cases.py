@@ -49,7 +49,7 @@ _FAMILIES: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One invocation of the plan, and what may come of it.
+    """One invocation of the plan, or one map, and what may come of it.
 
     Attributes:
         number: Its place in the plan.
@@ -66,6 +66,8 @@ class Case:
         before: What happens first: ``reopen`` the engine, ``release_idle``, or ``strike`` whoever reported last.
         request_id: Its id; None to have the engine make one.
         is_timeline_wanted: Whether it asks for a timeline.
+        copies: How often a map has it, one behind the other; 0 for a single call.
+        taken: How many results of the map are taken before it is left.
     """
 
     number: int
@@ -83,6 +85,8 @@ class Case:
     before: str = ""
     request_id: str | None = None
     is_timeline_wanted: bool = False
+    copies: int = 0
+    taken: int = 0
 
     @property
     def nonce(self) -> str:
@@ -97,6 +101,9 @@ class Case:
 
 _DEADLY: Final = frozenset(("exit_now", "abort", "hang", "struck", "attack_and_hang", "forge_own"))
 """Kinds that leave helpers behind at times, for their end to take along."""
+
+_UNMAPPED: Final = frozenset(("hostile", "hostile_brief", "hostile_later", "forger", "target"))
+"""Families that steal tokens, which may move output and time among the events of one map, or are struck by pid."""
 
 
 def plan(seed: int, invocations: int, runtimes: tuple[str, ...] = RUNTIMES) -> list[Case]:
@@ -128,5 +135,9 @@ def plan(seed: int, invocations: int, runtimes: tuple[str, ...] = RUNTIMES) -> l
         )
         if not case.before:
             case = replace(case, before=numbers.choices(("", "release_idle", "reopen"), (97, 1.5, 1.5))[0])
+        if case.function.name not in _UNMAPPED and numbers.random() < 0.1:
+            copies = numbers.randrange(2, 12)
+            taken = numbers.choice((copies, numbers.randrange(1, copies)))
+            case = replace(case, copies=copies, taken=taken, request_id=None, is_timeline_wanted=False)
         cases.append(case)
     return cases

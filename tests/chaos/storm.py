@@ -22,13 +22,14 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from engine import Engine, EngineClosedError, Result
 from tests.chaos.cases import Case
 from tests.chaos.processes import Identity, Strikes
-from tests.chaos.truth import Circumstances, ended_by_kill, identities, judge
+from tests.chaos.truth import Circumstances, ended_by_kill, identities, judge, judge_all
 
 SLOTS: Final = 2
 THREADS_PER_SLOT: Final = 3
@@ -151,17 +152,21 @@ class Storm:
             engine, options, seen = slot.current()
             started = time.monotonic()
             try:
-                result = self._invoke(engine, slot, case)
+                results = self._map(engine, case) if case.copies else [self._invoke(engine, slot, case)]
             except (EngineClosedError, CancelledError):  # the latter: submitted, and not begun when it was closed
                 if not slot.is_closing(engine):
                     raise
                 self.outcomes[case.kind, "closed"] += 1
                 continue
             elapsed_ms = (time.monotonic() - started) * 1000
-            self._note_processes(case, result, seen)
-            for problem in judge(case, result, Circumstances(options, elapsed_ms, self.strikes)):
+            known = Circumstances(options, elapsed_ms, self.strikes)
+            for problem in judge_all(case, results, known):
                 self._note(case, f"{problem} [{options}]")
-            self._count(case, result)
+            for result in results:
+                self._note_processes(case, result, seen)
+                for problem in judge(case, result, known):
+                    self._note(case, f"{problem} [{options}]")
+                self._count(case, result)
             return
         self._note(case, f"found a closed engine {_MOST_TRIES} times")
 
@@ -198,9 +203,15 @@ class Storm:
             os.close(reading)
             path.unlink()
 
+    def _map(self, engine: Engine, case: Case) -> list[Result]:
+        results = engine.map(case.function, (case.make_event() for _ in range(case.copies)))
+        taken = list(islice(results, case.taken))
+        results.close()  # type: ignore[attr-defined]  # a generator
+        return taken
+
     def _count(self, case: Case, result: Result) -> None:
         with self._lock:
-            self.outcomes[case.kind, result.status.value] += 1
+            self.outcomes[case.kind + " by map" * bool(case.copies), result.status.value] += 1
             if result.summary.request_id in self._request_ids:
                 self.problems.append(f"request id {result.summary.request_id} twice")
             self._request_ids.add(result.summary.request_id)
