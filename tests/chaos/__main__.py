@@ -15,15 +15,15 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import psutil
 
-from engine import Engine, RuntimeNotFoundError
-from tests.chaos.cases import RUNTIMES, Case, plan
+from engine import Engine, EngineError, Function, RuntimeNotFoundError
+from tests.chaos.cases import CODE, RUNTIMES, Case, plan
 from tests.chaos.processes import own_groups
-from tests.chaos.storm import SLOTS, THREADS_PER_SLOT, Storm
+from tests.chaos.storm import OPTIONS, SLOTS, THREADS_PER_SLOT, Storm
 from tests.conftest import Holdings
 
 ROUNDS: Final = 10
@@ -75,11 +75,25 @@ def _installed() -> tuple[str, ...]:
     return tuple(found)
 
 
+def _possible_options(runtimes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the options of the engines that there can be here, and tell which there cannot."""
+    possible = []
+    for options in OPTIONS:
+        try:
+            with Engine(**options) as engine:
+                engine.invoke(Function(code=CODE, handler="chaos.handler", runtime=runtimes[0]), {"do": "fail"})
+        except EngineError as error:
+            click.echo(f"without {options}: {error}")
+        else:
+            possible.append(options)
+    return possible
+
+
 def _run(seed: int, invocations: int, runtimes: tuple[str, ...], folder: Path) -> list[str]:
     cases = plan(seed, invocations, runtimes)
     before = Holdings.now()
     started = time.monotonic()
-    storm = Storm(folder)
+    storm = Storm(folder, _possible_options(runtimes))
     rss_mb = []
     try:
         for number in range(ROUNDS):
@@ -96,6 +110,8 @@ def _run(seed: int, invocations: int, runtimes: tuple[str, ...], folder: Path) -
     click.echo(_table(storm.outcomes))
     grown_mb = rss_mb[-1] - rss_mb[0]
     click.echo(f"{storm.strikes.count} signals from outside, {storm.reopened} engines closed and replaced in full run")
+    results = sum(count for (_, status), count in storm.outcomes.items() if status != "closed")
+    click.echo(f"{results} results, {storm.contained} of them from containers")
     click.echo(f"RSS {rss_mb[0]:.1f} MB after the first round, {rss_mb[-1]:.1f} MB after the last ({grown_mb:+.1f} MB)")
     if grown_mb > MOST_GROWTH_MB:
         storm.problems.append(f"grown by {grown_mb:.1f} MB; the bound is {MOST_GROWTH_MB} MB")

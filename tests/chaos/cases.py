@@ -17,7 +17,7 @@ from tests.chaos.kinds import KINDS, Texts, leave_helpers
 
 RUNTIMES: Final = ("python2.7", "python3.6", "python3.9")
 
-_CODE: Final = Path(__file__).resolve().parents[1] / "handlers" / "chaos.py"
+CODE: Final = Path(__file__).resolve().parents[1] / "handlers" / "chaos.py"
 
 _FAMILIES: Final[Mapping[str, Mapping[str, Any]]] = {
     # What a kind can do to the instance that serves the next one decides which function it belongs to.
@@ -32,7 +32,7 @@ _FAMILIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "hostile_brief": {"timeout_s": 0.1},
     "hostile_later": {"timeout_s": 1.0},
     "forger": {"timeout_s": 2.0},
-    "target": {"timeout_s": 1.0},
+    "target": {"timeout_s": 1.0, "isolation": "process"},
     "load_raise": {"user_data": {"CHAOS_LOAD": "raise"}},
     "load_sys.exit": {"user_data": {"CHAOS_LOAD": "sys.exit"}},
     "load_exit": {"user_data": {"CHAOS_LOAD": "exit"}},
@@ -110,7 +110,7 @@ def plan(seed: int, invocations: int, runtimes: tuple[str, ...] = RUNTIMES) -> l
     """Return the invocations of *seed*, in the order in which they are begun."""
     numbers = random.Random(seed)
     functions = {
-        (family, runtime): Function(code=_CODE, handler="chaos.handler", runtime=runtime, name=family, **description)
+        (family, runtime): Function(code=CODE, handler="chaos.handler", runtime=runtime, name=family, **description)
         for family, description in _FAMILIES.items()
         for runtime in runtimes
     }

@@ -8,7 +8,7 @@ EngineClosedError, or their futures are cancelled, and are made again on the new
 options than the one before.
 
 An invocation that is to be struck from outside reports its process over a named pipe. It runs by ``submit``, and
-the thread of its case strikes in the meantime.
+the thread of its case strikes in the meantime. In a container it would not see the pipe, so it is never in one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import traceback
 import weakref
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from itertools import islice
 from pathlib import Path
@@ -39,19 +39,21 @@ _MOST_TRIES: Final = 10
 _REPORT_BYTES: Final = 100
 _LOOK_AGAIN_MS: Final = 10
 
-_OPTIONS: Final[tuple[dict[str, Any], ...]] = (
+OPTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"max_instances": 4},
     {"max_instances": 2, "billing_step_ms": 100, "log_bytes": 1000, "idle_timeout_s": 0.02},
     {"max_instances": 2, "start_method": "spawn"},
     {"max_instances": 3, "memory_enforcement": "sample"},
+    {"max_instances": 3, "isolation": "container"},
 )
 
 
 class Slot:
     """A place for an engine. Thread-safe."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, all_options: Sequence[dict[str, Any]]) -> None:
         self._generation = number
+        self._all_options = all_options
         self._lock = threading.Lock()
         self._closing: weakref.WeakSet[Engine] = weakref.WeakSet()  # a closed engine is not kept by us
         self.reported: deque[Identity] = deque(maxlen=8)
@@ -80,7 +82,7 @@ class Slot:
         return _close(self._engine, self._seen)
 
     def _open(self) -> None:
-        self._options = _OPTIONS[self._generation % len(_OPTIONS)]
+        self._options = self._all_options[self._generation % len(self._all_options)]
         self._generation += 1
         self._engine = Engine(**self._options)
         self._seen: set[Identity] = set()
@@ -94,22 +96,28 @@ def _close(engine: Engine, seen: set[Identity]) -> list[Identity]:
 class Storm:
     """One run of a plan.
 
+    Args:
+        folder: For named pipes.
+        all_options: What each engine of a slot has instead of those of the one before.
+
     Attributes:
         problems: What was not true, in words.
         outcomes: How many cases ended how.
         strikes: What was sent from outside.
+        contained: How many results came from containers.
         progress: Counts the cases that are over.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, all_options: Sequence[dict[str, Any]]) -> None:
         self._folder = folder
-        self._slots = [Slot(number) for number in range(SLOTS)]
+        self._slots = [Slot(-number, all_options) for number in range(SLOTS)]  # the first and the last options
         self._lock = threading.Lock()
         self._request_ids: set[str] = set()
         self._families: dict[Identity, set[Identity]] = {}
         self.strikes = Strikes()
         self.problems: list[str] = []
         self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.contained = 0
         self.progress = 0
         self.reopened = 0
 
@@ -211,6 +219,7 @@ class Storm:
 
     def _count(self, case: Case, result: Result) -> None:
         with self._lock:
+            self.contained += result.isolation == "container"
             self.outcomes[case.kind + " by map" * bool(case.copies), result.status.value] += 1
             if result.summary.request_id in self._request_ids:
                 self.problems.append(f"request id {result.summary.request_id} twice")
@@ -225,6 +234,8 @@ class Storm:
 
     def _note_processes(self, case: Case, result: Result, seen: set[Identity]) -> None:
         """Remember who is there; once an instance is dead nothing that it ever started is, be it a zombie."""
+        if result.isolation == "container":
+            return  # its numbers are those of its own namespace
         named = identities(result.log)
         seen.update(named)
         if not named:
