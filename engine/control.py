@@ -29,6 +29,7 @@ import orjson
 from engine import protocol
 from engine.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from engine.errors import InstanceStartError, ProtocolError
+from engine.readiness import is_ready
 
 _SILENCE_NS: Final = 20 * NS_PER_MS
 """An instance that was killed is reported in 2 ms; one that is traced only when the zygote is asked to look again."""
@@ -132,7 +133,7 @@ class Control:
                     try:
                         unsent = unsent[self._socket.send(unsent, socket.MSG_NOSIGNAL) :]
                     except BlockingIOError:
-                        _wait_for(self._socket.fileno(), select.POLLOUT, NS_PER_S)
+                        is_ready(self._socket.fileno(), select.POLLOUT, NS_PER_S)
             except BaseException as error:
                 # A KeyboardInterrupt in between leaves half a command in the socket, and everything behind it misread.
                 self._garbled = True
@@ -172,7 +173,7 @@ class Control:
                 self._put_down(answer)
 
     def _read(self, deadline_ns: int) -> list[Answer]:
-        while not _wait_for(self._socket.fileno(), select.POLLIN, min(_SILENCE_NS, deadline_ns - monotonic_ns())):
+        while not is_ready(self._socket.fileno(), select.POLLIN, min(_SILENCE_NS, deadline_ns - monotonic_ns())):
             if monotonic_ns() >= deadline_ns:
                 raise InstanceStartError(self._story("the zygote stayed silent"))
             self._nudge()
@@ -263,9 +264,3 @@ def close_all(fds: list[int]) -> None:
     """Close every one of *fds*."""
     for fd in fds:
         os.close(fd)
-
-
-def _wait_for(fd: int, events: int, timeout_ns: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, events)
-    return bool(poll.poll(max(0, -(-timeout_ns // NS_PER_MS))))

@@ -28,11 +28,12 @@ from typing import Any, Final
 
 from engine import proc, protocol
 from engine.channel import Channel
-from engine.clock import NS_PER_MS, NS_PER_S
+from engine.clock import NS_PER_S
 from engine.control import Control, close_all
 from engine.errors import InstanceStartError, InvalidFunctionError, ProtocolError
 from engine.isolation import Container, unavailable
 from engine.platform import BARE_ENVIRONMENT
+from engine.readiness import is_ready
 from engine.runtimes import Interpreter
 
 START_TIMEOUT_NS: Final = 30 * NS_PER_S
@@ -185,7 +186,7 @@ class Zygote:
 
     def is_alive(self) -> bool:
         """Whether the zygote's process runs."""
-        return not self._closed and not _is_readable(self._pidfd, 0)
+        return not self._closed and not is_ready(self._pidfd, select.POLLIN, 0)
 
     def can_start(self) -> bool:
         """Whether to start more from it: not from one that was retired, or whose socket was cut within a command."""
@@ -202,7 +203,7 @@ class Zygote:
                 return
             self._closed = True
             self._control.shut_down()
-            if not _is_readable(self._pidfd, START_TIMEOUT_NS):
+            if not is_ready(self._pidfd, select.POLLIN, START_TIMEOUT_NS):
                 self._kill()
             self._process.wait()
             self._release()
@@ -303,12 +304,6 @@ class Zygote:
     def _release(self) -> None:
         self._control.close()
         os.close(self._stderr_fd)
-
-
-def _is_readable(fd: int, timeout_ns: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(0, -(-timeout_ns // NS_PER_MS))))
 
 
 def _sandbox_program() -> str:

@@ -18,7 +18,8 @@ import select
 import signal
 from contextlib import ExitStack, suppress
 
-from engine.clock import NS_PER_MS, monotonic_ns
+from engine.clock import monotonic_ns
+from engine.readiness import is_ready
 
 MAX_KILL_ROUNDS = 200
 """A tree that forks without end was gone after 2 rounds; this many mean that something else is wrong."""
@@ -147,7 +148,7 @@ def _wait_end(pid: int, deadline_ns: int) -> bool:
     except OSError:  # one that our pid namespace does not show
         return False
     try:
-        return _poll(pidfd, select.POLLIN, deadline_ns)
+        return is_ready(pidfd, select.POLLIN, deadline_ns - monotonic_ns())
     finally:
         os.close(pidfd)
 
@@ -185,7 +186,7 @@ def _wait_unpopulated(group: str, deadline_ns: int) -> bool:
     try:
         # Each read arms the descriptor: a change after it makes it ready (cgroups(7)).
         while b"populated 0" not in os.pread(fd, 4096, 0):
-            if not _poll(fd, select.POLLPRI, deadline_ns):
+            if not is_ready(fd, select.POLLPRI, deadline_ns - monotonic_ns()):
                 return False
         return True
     finally:
@@ -198,9 +199,3 @@ def destroy(group: str, deadline_ns: int) -> bool:
     kill(*reversed(groups))  # the top first: on version 2 that kills what is below it in one go
     wait_empty(groups, deadline_ns)
     return remove(groups, deadline_ns)
-
-
-def _poll(fd: int, events: int, deadline_ns: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, events)
-    return bool(poll.poll(max(0, -(-(deadline_ns - monotonic_ns()) // NS_PER_MS))))
