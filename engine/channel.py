@@ -114,9 +114,7 @@ class Channel:
         self._unsent = memoryview(bytes(self._unsent) + data) if self._unsent else data
         self._write()
         if self._unsent:
-            # 64 KiB at a time is a hundred switches between two processes for 6 MiB.
-            with suppress(OSError):  # EPERM: the pipes of this user have all the memory that they may have
-                fcntl.fcntl(self._request_fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
+            _enlarge(self._request_fd)  # 64 KiB at a time is a hundred switches between two processes for 6 MiB
             self._poll.register(self._request_fd, select.POLLOUT)
 
     def is_unread(self) -> bool:
@@ -217,10 +215,6 @@ class Channel:
             self._buffer = bytearray()
             self._poll.register(self._log_fd, select.POLLIN)
 
-    def take_log(self) -> LogTail:
-        """Return the newest output since the last take, and start over."""
-        return self.log.take()
-
     def kill(self) -> None:
         """Send SIGKILL to the process at the other end; it may be gone already."""
         with suppress(ProcessLookupError):
@@ -234,8 +228,7 @@ class Channel:
     def widen(self) -> None:
         """Let more than 64 KiB into the pipes to and from the instance, as far as the system allows it."""
         for fd in (self._request_fd, self._reply_fd):
-            with suppress(OSError):  # EPERM: the pipes of this user have all the memory that they may have
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
+            _enlarge(fd)
 
     def send_behind(self, data: bytes) -> None:
         """Write *data* behind requests whose replies are still to come; else as send()."""
@@ -262,8 +255,7 @@ class Channel:
         return frames, None
 
     def _stop_listening(self) -> None:
-        with suppress(OSError):  # EPERM: the pipes of this user have all the memory that they may have
-            fcntl.fcntl(self._log_fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
+        _enlarge(self._log_fd)
         self._is_listening = False
         self._buffer = bytearray(fcntl.fcntl(self._log_fd, fcntl.F_GETPIPE_SZ))
         self._poll.unregister(self._log_fd)
@@ -300,3 +292,9 @@ class Channel:
             self._poll.unregister(fd)
             if fd in self._selectable:
                 self._selectable.remove(fd)
+
+
+def _enlarge(pipe_fd: int) -> None:
+    """Give the pipe all the room that it can have."""
+    with suppress(OSError):  # EPERM: the pipes of this user have all the memory that they may have
+        fcntl.fcntl(pipe_fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import select
 from collections.abc import Iterator, Sequence
@@ -109,6 +111,34 @@ def test_sending_is_no_news(pipes: Pipes) -> None:
     assert 0 == pipes.channel.wait(PATIENCE_NS)
     assert b"x" == os.read(pipes.request, PIPE_BYTES)
     assert [] == pipes.channel._poll.poll(0)
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_pipes_are_given_room_as_far_as_there_is_some(
+    pipes: Pipes,
+    monkeypatch: pytest.MonkeyPatch,
+    has_room: bool,  # noqa: FBT001
+) -> None:
+    """For what does not fit, what is written ahead, and much output; who may have no more goes on with small pipes."""
+    call = fcntl.fcntl
+
+    def refuse(fd: int, command: int, argument: int = 0) -> int:
+        if command == fcntl.F_SETPIPE_SZ:
+            raise PermissionError(errno.EPERM, "the user has no more room")
+        return call(fd, command, argument)
+
+    if not has_room:
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
+    ends = (pipes.request, pipes.reply, pipes.log)
+    room = 1 << 20 if has_room else PIPE_BYTES
+
+    assert [PIPE_BYTES] * 3 == [call(fd, fcntl.F_GETPIPE_SZ) for fd in ends]
+    pipes.channel.send(b"x" * (PIPE_BYTES + 1))
+    assert [room, PIPE_BYTES, PIPE_BYTES] == [call(fd, fcntl.F_GETPIPE_SZ) for fd in ends]
+    pipes.channel.widen()
+    assert [room, room, PIPE_BYTES] == [call(fd, fcntl.F_GETPIPE_SZ) for fd in ends]
+    pipes.channel._stop_listening()
+    assert [room, room, room] == [call(fd, fcntl.F_GETPIPE_SZ) for fd in ends]
 
 
 def test_request_waits_behind_what_was_not_sent_yet(pipes: Pipes) -> None:
@@ -229,7 +259,7 @@ def test_end_of_the_log_pipe_is_told_once(pipes: Pipes) -> None:
     assert OUTPUT == pipes.channel.wait(PATIENCE_NS)
     pipes.channel.read_output()
     assert 0 == pipes.channel.wait(0)
-    assert ("last words", 0) == pipes.channel.take_log()
+    assert ("last words", 0) == pipes.channel.log.take()
 
 
 TOKEN = "0123456789abcdef"
@@ -354,14 +384,14 @@ def test_reading_output_that_is_not_there_does_not_block(pipes: Pipes) -> None:
     pipes.channel.read_output()
     pipes.channel.read_pending_output()
 
-    assert ("", 0) == pipes.channel.take_log()
+    assert ("", 0) == pipes.channel.log.take()
 
 
 def test_pending_output_is_taken_whole(pipes: Pipes) -> None:
     """All that was written before the reply belongs to the invocation, and its newest part is in the log."""
     os.write(pipes.log, b"x" * (PIPE_BYTES - 4) + b"end\n")
     pipes.channel.read_pending_output()
-    log = pipes.channel.take_log()
+    log = pipes.channel.log.take()
 
     assert (LOG_BYTES, PIPE_BYTES - LOG_BYTES) == (len(log.text), log.dropped_bytes)
     assert log.text.endswith("xend\n")
@@ -382,7 +412,7 @@ def test_pending_output_is_what_was_there_at_the_beginning(pipes: Pipes, monkeyp
         patch.setattr(os, "read", read_and_write)
         pipes.channel.read_pending_output()
 
-    assert ("before", 0) == pipes.channel.take_log()
+    assert ("before", 0) == pipes.channel.log.take()
     assert OUTPUT == pipes.channel.wait(0)
 
 
@@ -392,7 +422,7 @@ def test_pending_output_of_a_dead_instance_is_taken(pipes: Pipes) -> None:
     pipes.end("log")
     pipes.channel.read_pending_output()
 
-    assert ("last words", 0) == pipes.channel.take_log()
+    assert ("last words", 0) == pipes.channel.log.take()
 
 
 def test_discarded_output_never_shows_up(pipes: Pipes) -> None:
@@ -404,7 +434,7 @@ def test_discarded_output_never_shows_up(pipes: Pipes) -> None:
     os.write(pipes.log, b"asked for")
     pipes.channel.read_pending_output()
 
-    assert ("asked for", 0) == pipes.channel.take_log()
+    assert ("asked for", 0) == pipes.channel.log.take()
 
 
 def made_chatty(pipes: Pipes) -> None:
