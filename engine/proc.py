@@ -137,14 +137,6 @@ def walk_below(children: list[int], threads: int, tree: Tree) -> Iterator[None]:
         tree.tasks += max(1, more)  # a zombie has no thread and is a process all the same
 
 
-def survey(pid: int) -> tuple[int, list[int]]:
-    """Return how many threads and processes *pid* and everything below it have, and what is below it."""
-    tree = Tree()
-    for _ in walk(pid, tree):
-        pass
-    return tree.tasks, tree.below
-
-
 def _visit(pid: int, children: list[int]) -> Generator[None, None, int]:
     """Add the children of *pid* to *children*, and return the number of its threads; 0 when it is gone.
 

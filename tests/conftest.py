@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
-from engine import Engine, Function, Result, RuntimeNotFoundError
+from engine import Engine, Function, Result, RuntimeNotFoundError, proc
 
 REQUIRED_RUNTIMES = ("python2.7", "python3.6", "python3.9")
 """The runtimes that FunctionGraph documents: each promise of the engine is tested on every one of them."""
@@ -47,6 +48,15 @@ class DeathWatch(Protocol):
     """Waits until the process *pid*, which is no child of ours, has ended; fails when it does not."""
 
     def __call__(self, pid: int) -> None: ...
+
+
+def survey(pid: int) -> tuple[int, list[int]]:
+    """How many threads and processes *pid* and everything below it have, and what is below it: as a guard asks."""
+    tree = proc.Tree()
+    with closing(proc.Threads(pid)) as threads:
+        for _ in threads.walk(tree):
+            pass
+    return tree.tasks, tree.below
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import proc
 from engine.faults import Faults
 from engine.memory import BYTES_PER_MB, MemoryMeter
+from tests.conftest import survey
 
 CHILD = """
     import mmap, os, sys, time
@@ -63,7 +63,7 @@ def child() -> Iterator[Child]:
         assert process.stdout is not None
         assert "ready\n" == process.stdout.readline()
         yield Child(process)
-        for pid in proc.survey(process.pid)[1]:
+        for pid in survey(process.pid)[1] if process.poll() is None else []:
             subprocess.run(["kill", "-9", str(pid)], check=True)
         process.kill()
 
@@ -126,7 +126,7 @@ def test_children_count_while_they_live(child: Child, meter: MemoryMeter) -> Non
     """What an instance starts is its own: two children of 32 MB are 64 MB more."""
     before = meter.sample([])
     child.do("for _ in range(2): child(lambda: hold(32))")
-    used = meter.sample(proc.survey(child.pid)[1])
+    used = meter.sample(survey(child.pid)[1])
 
     assert 60 <= megabytes(used - before) <= 80
     assert meter.peak_bytes() >= used
@@ -137,7 +137,7 @@ def test_memory_that_is_shared_after_a_fork_counts_once(child: Child, meter: Mem
     child.do("held = hold(64)")
     before = meter.sample([])
     child.do("for _ in range(4): child(lambda: None)")
-    used = meter.sample(proc.survey(child.pid)[1])
+    used = meter.sample(survey(child.pid)[1])
 
     assert megabytes(used - before) <= 16
 

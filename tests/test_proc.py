@@ -10,12 +10,13 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 
 from engine import proc
+from tests.conftest import survey
 
 PROLOGUE = """
     import ctypes, os, sys, threading, time
@@ -64,8 +65,17 @@ def grown(program: str) -> Iterator[Tree]:
         try:
             yield Tree(process)
         finally:
-            for pid in [*proc.survey(process.pid)[1], process.pid]:
+            for pid in [*survey(process.pid)[1], process.pid]:
                 os.kill(pid, signal.SIGKILL)  # nobody reaps them before their subreaper is dead
+
+
+def surveyed(pid: int) -> tuple[int, list[int]]:
+    """What a look at the tree tells; the longer walk, which a look goes over to when it must, tells the same."""
+    tree = proc.Tree()
+    for _ in proc.walk(pid, tree):
+        pass
+    assert (tree.tasks, tree.below) == survey(pid)
+    return tree.tasks, tree.below
 
 
 def test_survey_lists_parents_before_their_children() -> None:
@@ -79,7 +89,7 @@ def test_survey_lists_parents_before_their_children() -> None:
     with grown(program) as tree:
         below = tree.pids()
 
-        assert (3, below) == proc.survey(tree.pid)
+        assert (3, below) == surveyed(tree.pid)
 
 
 def test_survey_counts_threads_and_processes() -> None:
@@ -92,7 +102,7 @@ def test_survey_counts_threads_and_processes() -> None:
     with grown(program) as tree:
         (pid,) = tree.pids()
 
-        assert (1 + 3 + 1, [pid]) == proc.survey(tree.pid)
+        assert (1 + 3 + 1, [pid]) == surveyed(tree.pid)
 
 
 def test_survey_finds_what_a_thread_started() -> None:
@@ -101,12 +111,13 @@ def test_survey_finds_what_a_thread_started() -> None:
         def start():
             tell(child(rest))
             rest()
+        tell(child(rest))
         threading.Thread(target=start, daemon=True).start()
     """
     with grown(program) as tree:
-        (pid,) = tree.pids()
+        pids = {*tree.pids(), *tree.pids()}
 
-        assert [pid] == proc.survey(tree.pid)[1]
+        assert pids == set(surveyed(tree.pid)[1])
 
 
 def test_look_is_not_deceived_by_a_thread_that_took_the_place_of_another() -> None:
@@ -148,7 +159,7 @@ def test_survey_counts_a_zombie_as_one() -> None:
         (pid,) = tree.pids()
         wait_until_ended(pid)
 
-        assert (2, [pid]) == proc.survey(tree.pid)
+        assert (2, [pid]) == surveyed(tree.pid)
         assert not proc.is_alive(pid)
 
 
@@ -165,7 +176,7 @@ def test_survey_finds_a_daemon_below_its_subreaper() -> None:
     with grown(DAEMON) as tree:
         told = {*tree.words(), *tree.words()} - {"reaped"}
 
-        assert told == set(map(str, proc.survey(tree.pid)[1]))
+        assert told == set(map(str, surveyed(tree.pid)[1]))
 
 
 DAEMON = """
@@ -180,7 +191,24 @@ DAEMON = """
 
 def test_survey_of_nothing_is_empty() -> None:
     """A process that is gone has nothing below it."""
-    assert (0, []) == proc.survey(gone())
+    tree = proc.Tree()
+    for _ in proc.walk(gone(), tree):
+        pass
+
+    assert (0, []) == (tree.tasks, tree.below)
+
+
+def test_survey_of_what_has_ended_meanwhile_is_empty() -> None:
+    """Whoever watches it holds descriptors of it, and they tell no lie."""
+    process = subprocess.Popen([sys.executable, "-S", "-E", "-c", "input()"], stdin=subprocess.PIPE)
+    tree = proc.Tree()
+    with closing(proc.Threads(process.pid)) as threads:
+        assert (1, []) == threads.look()
+        process.communicate()
+        for _ in threads.walk(tree):
+            pass
+
+    assert (0, []) == (tree.tasks, tree.below)
 
 
 def gone() -> int:
@@ -198,11 +226,19 @@ def test_survey_works_on_a_kernel_without_lists_of_children(monkeypatch: pytest.
             raise FileNotFoundError(path)
         return builtins.open(path, *arguments)
 
+    open_descriptor = os.open
+
+    def without_descriptors(path: str, *arguments: Any, **keywords: Any) -> int:
+        if path.endswith("/children"):
+            raise FileNotFoundError(path)
+        return open_descriptor(path, *arguments, **keywords)
+
     with grown("tell(child(rest))") as tree:
         (pid,) = tree.pids()
         monkeypatch.setattr(proc, "open", without_lists, raising=False)
+        monkeypatch.setattr(os, "open", without_descriptors)
 
-        assert (2, [pid]) == proc.survey(tree.pid)
+        assert (2, [pid]) == surveyed(tree.pid)
 
 
 def test_parent_and_life_of_a_process() -> None:
