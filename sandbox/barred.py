@@ -7,18 +7,14 @@ And sockets of all families but four. A network namespace holds what belongs to 
 vsock passes it, and reaches the host's host and its virtual machines.
 """
 
-import ctypes
 import errno
-import platform
-import struct
 
-from sandbox import namespaces
+from sandbox import bpf, namespaces
+from sandbox.bpf import ALLOW, ANY_BIT, EQUAL, LOW, REFUSE, UNKNOWN, when, when_loaded
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
-    from typing import Any
-
-_MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_* of linux/audit.h
+    from sandbox.bpf import Block
 
 # name: (x86-64, the generic table)
 _BARRED = {
@@ -37,46 +33,40 @@ _BARRED = {
     "syslog": (103, 116), "umount2": (166, 39), "unshare": (272, 97), "userfaultfd": (323, 282),
     "vhangup": (153, 58),
 }  # fmt: skip
-_CLONE, _CLONE3 = (56, 220), 435
 _SOCKETS = ((41, 198), (53, 199))  # socket, socketpair
 _FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: getaddrinfo(3) asks it for addresses
-_FCNTL, _F_SETLEASE = (72, 25), 1024  # whoever opens a file with a lease on it waits, 45 s by default
+_F_SETLEASE = 1024  # whoever opens a file with a lease on it waits, 45 s by default
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*, all that clone(2) knows
-_X32_BIT = 0x40000000
-
-_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
-_NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT, _SECOND_ARGUMENT_AT = 0, 4, 16, 24
 
 
 def bar():
     # type: () -> None
-    """Install the filter on this process and whatever it starts."""
-    code = b"".join(struct.pack("=HBBI", *each) for each in program(platform.machine()))
-    held = ctypes.create_string_buffer(code, len(code))
-    whole = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(held)))
-    namespaces.install_filter(ctypes.addressof(whole))
+    """Install the filter on this process and whatever it starts.
+
+    Raises:
+        Refused: There is none for this machine, or the kernel refused. No function runs without it.
+    """
+    try:
+        bpf.install(program(bpf.machine()))
+    except OSError as error:
+        raise namespaces.Refused(error.errno or 0, "seccomp")
 
 
 def program(machine):
-    # type: (str) -> list[tuple[int, int, int, int]]
-    """The filter for a machine of this name, instruction by instruction."""
-    column = 0 if machine == "x86_64" else 1
-    numbers = sorted(each[column] for each in _BARRED.values())
-    refuse, unknown = (_RETURN, 0, 0, _REFUSE | errno.EPERM), (_RETURN, 0, 0, _REFUSE | errno.ENOSYS)
-    steps = [(_LOAD, 0, 0, _MACHINE_AT), (_JUMP_EQUAL, 1, 0, _MACHINES[machine]), unknown, (_LOAD, 0, 0, _NUMBER_AT)]
-    steps += [(_JUMP_AT_LEAST, 0, 1, _X32_BIT), unknown]  # other numbers for the same calls
-    steps += [(_JUMP_EQUAL, 0, 1, _CLONE3), unknown]  # its flags cannot be seen; libc goes back to clone
-    for number in numbers:
-        steps += [(_JUMP_EQUAL, 0, 1, number), refuse]
-    allow, no_family = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE | errno.EAFNOSUPPORT)
+    # type: (str) -> Block
+    """The filter for a machine of this name, instruction by instruction; none for one that is not known here."""
+    if machine not in bpf.MACHINES:
+        return []
+    steps = bpf.beginning(machine)
+    # Its flags cannot be seen; libc goes back to clone.
+    steps += when_loaded(EQUAL, bpf.number(bpf.CLONE3, machine), UNKNOWN)
+    for number in sorted(bpf.number(each, machine) for each in _BARRED.values()):
+        steps += when_loaded(EQUAL, number, REFUSE)
+    of_family = bpf.load(LOW[0])
+    for family in _FAMILIES:
+        of_family += when_loaded(EQUAL, family, ALLOW)
     for each in _SOCKETS:
-        steps += [(_JUMP_EQUAL, 0, 2 * len(_FAMILIES) + 2, each[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT_AT)]
-        for family in _FAMILIES:
-            steps += [(_JUMP_EQUAL, 0, 1, family), allow]
-        steps += [no_family]
-    steps += [(_JUMP_EQUAL, 0, 4, _FCNTL[column]), (_LOAD, 0, 0, _SECOND_ARGUMENT_AT)]
-    steps += [(_JUMP_EQUAL, 0, 1, _F_SETLEASE), refuse, allow]
-    steps += [(_JUMP_EQUAL, 0, 3, _CLONE[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT_AT)]
-    steps += [(_JUMP_ANY_BIT, 0, 1, _NEW_NAMESPACES), refuse]
-    return steps + [allow]  # noqa: RUF005  # 2.7 has no other way
+        steps += when_loaded(EQUAL, bpf.number(each, machine), of_family + bpf.fail(errno.EAFNOSUPPORT))
+    steps += when_loaded(EQUAL, bpf.number(bpf.FCNTL, machine), when(LOW[1], EQUAL, _F_SETLEASE, REFUSE) + ALLOW)
+    steps += when_loaded(EQUAL, bpf.number(bpf.CLONE, machine), when(LOW[0], ANY_BIT, _NEW_NAMESPACES, REFUSE))
+    return steps + ALLOW

@@ -16,7 +16,26 @@ _M_ARENA_MAX = -8  # malloc.h
 _SIG_SETMASK = 2
 _SIGSET_BYTES = 128  # of glibc and musl alike: 1024 signals, most of which do not exist
 
+MYPY = False  # mypy takes it for True; 2.7 has no typing to import
+if MYPY:
+    from typing import Any
+
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def system_call(number, *arguments):
+    # type: (int, *Any) -> int
+    """Make the system call of this *number*; integers go as longs, everything else as ctypes has it.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    longs = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    result = int(_libc.syscall(ctypes.c_long(number), *longs))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, "system call %d: %s" % (number, os.strerror(code)))
+    return result
 
 
 def prctl(option, argument):

@@ -41,7 +41,6 @@ _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _SECUREBITS = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 """Root's number gives no capability, keeping or raising them is off, and all of that is locked (capabilities(7))."""
 
-_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -214,10 +213,3 @@ def drop_capabilities():
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()
     _checked(_libc.capset(header, nothing), "capset")
-
-
-def install_filter(address):
-    # type: (int) -> None
-    """Have every system call from here on pass the filter (seccomp(2)) whose struct sock_fprog is at *address*."""
-    arguments = [ctypes.c_ulong(each) for each in (_SECCOMP_MODE_FILTER, address, 0, 0)]
-    _checked(_libc.prctl(ctypes.c_int(_PR_SET_SECCOMP), *arguments), "seccomp")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from sandbox import shield
+from sandbox import bpf, shield
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(platform.machine() not in shield.MACHINES, reason="no filter for this machine"),
+    pytest.mark.skipif(platform.machine() not in bpf.MACHINES, reason="no filter for this machine"),
 ]
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine import Engine, Status
-from sandbox import shield
+from sandbox import bpf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.conftest import FunctionMaker
     from tests.hostile.conftest import Arena
 
-with_filter = pytest.mark.skipif(platform.machine() not in shield.MACHINES, reason="no filter for this machine")
+with_filter = pytest.mark.skipif(platform.machine() not in bpf.MACHINES, reason="no filter for this machine")
 
 LIBC = textwrap.dedent("""
     import ctypes, errno, platform, signal

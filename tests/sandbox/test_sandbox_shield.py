@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox import shield
+from sandbox import bpf, shield
+from tests.sandbox.filters import ALLOWED, AUDIT_NAMES, REFUSED, UNKNOWN, assert_kernel_takes, assert_only_for, verdict
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Trial
-
-ALLOWED: Final = 0x7FFF0000
-REFUSED: Final = 0x00050000 | errno.EPERM
-UNKNOWN: Final = 0x00050000 | errno.ENOSYS
 
 ZYGOTE, ENGINE, GROUP, SOMEBODY = 4_000, 1_234, 1_200, 5_678
 PROTECTED = {ZYGOTE, ENGINE, GROUP}
 STOP = 19
 POINTER = 0x7FFF_0000_0000
 """Its lower half is nothing: whoever looks at that alone takes it for NULL."""
-
-AUDIT_NAMES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-
-
-def verdict(program: shield.Block, audit_name: int, number: int, *arguments: int) -> int:
-    """What the kernel's machine for such programs makes of a system call (seccomp(2), linux/filter.h)."""
-    words = [number, audit_name, 0, 0]
-    for argument in [*arguments, 0, 0, 0, 0, 0, 0][:6]:
-        words += [argument & 0xFFFFFFFF, argument >> 32 & 0xFFFFFFFF]
-    at = accumulator = 0
-    while True:
-        operation, if_true, if_false, constant = program[at]
-        at += 1
-        if operation == 0x06:
-            return constant
-        if operation == 0x20:
-            assert constant % 4 == 0
-            accumulator = words[constant // 4]
-            continue
-        passed = {0x15: accumulator == constant, 0x35: accumulator >= constant, 0x45: accumulator & constant != 0}
-        at += if_true if passed[operation] else if_false
 
 
 @pytest.fixture(params=sorted(AUDIT_NAMES))
@@ -53,30 +28,19 @@ def machine(request: pytest.FixtureRequest) -> str:
 
 def ask(machine: str, name: str, *arguments: int, scoped: bool = True) -> int:
     program = shield.filter_program(machine, PROTECTED, scoped)
-    return verdict(program, AUDIT_NAMES[machine], shield.MACHINES[machine][1][name], *arguments)
+    return verdict(program, AUDIT_NAMES[machine], bpf.number(shield.NUMBERS[name], machine), *arguments)
 
 
 @pytest.mark.parametrize("scoped", [True, False])
 def test_filter_is_a_program_that_the_kernel_takes(machine: str, scoped: bool) -> None:  # noqa: FBT001
     """At most 4096 instructions, jumps of one byte that stay inside, and a return at the end."""
-    program = shield.filter_program(machine, PROTECTED, scoped)
-
-    assert len(program) <= 4096
-    for at, (operation, if_true, if_false, _) in enumerate(program):
-        assert operation in (0x20, 0x06, 0x15, 0x35, 0x45)
-        assert 0 <= max(if_true, if_false) < min(256, len(program) - at - 1) or operation == 0x06
-    assert 0x06 == program[-1][0]
+    assert_kernel_takes(shield.filter_program(machine, PROTECTED, scoped))
 
 
 @pytest.mark.parametrize("scoped", [True, False])
 def test_programs_for_another_machine_find_no_system_calls(machine: str, scoped: bool) -> None:  # noqa: FBT001
     """32-bit and x32 calls have numbers of their own; ENOSYS is what a kernel without them says."""
-    program = shield.filter_program(machine, PROTECTED, scoped)
-
-    assert UNKNOWN == verdict(program, 0x40000003, 37, ZYGOTE, STOP)  # kill(2) of i386
-    assert UNKNOWN == verdict(program, 0x40000028, 37, ZYGOTE, STOP)  # of 32-bit ARM
-    assert UNKNOWN == verdict(program, AUDIT_NAMES[machine], 0x40000000 | 62, ZYGOTE, STOP)
-    assert UNKNOWN == verdict(program, AUDIT_NAMES[machine], 0x40000000, 0)
+    assert_only_for(machine, shield.filter_program(machine, PROTECTED, scoped))
 
 
 def test_unknown_machine_goes_without() -> None:
@@ -87,7 +51,7 @@ def test_unknown_machine_goes_without() -> None:
 def test_all_other_system_calls_pass_whatever_their_arguments(machine: str) -> None:
     """No argument of theirs is looked at, so the kernel does not run the filter for them."""
     program = shield.filter_program(machine, PROTECTED, signals_are_scoped=True)
-    named = [shield.MACHINES[machine][1][name] for name in shield.MACHINES[machine][1] if name != "seccomp"]
+    named = [bpf.number(pair, machine) for pair in shield.NUMBERS.values()]
     others = [number for number in range(500) if number not in named]
 
     assert {ALLOWED} == {verdict(program, AUDIT_NAMES[machine], each, ZYGOTE, ZYGOTE, ZYGOTE) for each in others}
@@ -233,7 +197,7 @@ SHIELDED = """
 """
 
 
-@pytest.mark.skipif(platform.machine() not in shield.MACHINES, reason="no filter for this machine")
+@pytest.mark.skipif(platform.machine() not in bpf.MACHINES, reason="no filter for this machine")
 @pytest.mark.parametrize("abi", [0, 1, 2, 6])
 def test_shield_of_older_kernels_holds_what_it_promises(trial: Trial, abi: int) -> None:
     """Signals to the zygote by number are refused on all of them; tracing it since 5.19; files are not touched."""
@@ -256,6 +220,6 @@ def test_shield_of_older_kernels_holds_what_it_promises(trial: Trial, abi: int) 
 
 def test_filter_is_for_this_machine_if_it_is_known() -> None:
     """The name that uname(2) gives is one that the tables have."""
-    if os.uname().machine not in shield.MACHINES:
+    if os.uname().machine not in bpf.MACHINES:
         pytest.skip("no filter for this machine")
     assert shield.filter_program(os.uname().machine, PROTECTED, signals_are_scoped=True)
