@@ -57,13 +57,11 @@ class ExitReport:
 
     Attributes:
         status: As from wait(2): ``os.waitstatus_to_exitcode`` reads it.
-        cpu_us: Processor time of the instance and of what it waited for, in microseconds.
         peak_bytes: Peak of resident memory since it was last reset, of the instance or of a process that it waited for
             at any time in its life. (It carries the peak of who started it across exec; a zygote is a small one.)
     """
 
     status: int
-    cpu_us: int
     peak_bytes: int
 
     def describe(self) -> str:
@@ -178,7 +176,7 @@ class Zygote:
         self._check_open()
         header = self._control.wait_exit(pid, START_TIMEOUT_NS)
         self._living.discard(pid)
-        return ExitReport(header["status"], header["cpu_us"], header["peak_kb"] * 1024)
+        return ExitReport(header["status"], header["peak_kb"] * 1024)
 
     def is_unused(self) -> bool:
         """Whether no instance of it is known to live; none does when it is dead."""

@@ -26,7 +26,7 @@ from sandbox.wire import write_frame
 
 MYPY = False  # mypy takes it for True; 2.7 has no typing to import
 if MYPY:
-    from typing import Any, Optional
+    from typing import Any
 
 HOST = "/.host"
 SANDBOX = "/run/sandbox"

@@ -153,12 +153,12 @@ def _set_attributes(fd, path, flags, attributes):
     _checked(outcome, "mount_setattr %s" % shown(path))
 
 
-def copy_tree(source, attributes=RDONLY | NOSUID | NODEV):
-    # type: (Path, int) -> int
-    """A descriptor of a copy of the mounts at *source*, restricted, to be attached in whichever namespace."""
+def copy_tree(source):
+    # type: (Path) -> int
+    """A descriptor of a copy of the mounts at *source*, to be read only, for whichever namespace it is attached in."""
     flags = ctypes.c_uint(_OPEN_TREE_CLONE | _AT_RECURSIVE | _O_CLOEXEC)
     fd = _checked(_syscall(_OPEN_TREE, _long(_AT_FDCWD), _path(source), flags), "open_tree %s" % shown(source))
-    _set_attributes(fd, "", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes)
+    _set_attributes(fd, "", _AT_EMPTY_PATH | _AT_RECURSIVE, RDONLY | NOSUID | NODEV)
     return fd
 
 

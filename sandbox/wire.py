@@ -143,15 +143,15 @@ def _enlarge_pipe(fd, _fcntl=fcntl.fcntl):
         pass  # EPERM: the pipes of this user have all the memory that they may have
 
 
-def write_frame(fd, header, payload=b"", _dumps=dumps):
-    # type: (int, dict[str, Any], bytes, Any) -> None
-    """Write one frame; *payload* is JSON already."""
-    _write_frame(fd, _dumps(header).encode("ascii"), payload)
+def write_frame(fd, header, _dumps=dumps):
+    # type: (int, dict[str, Any], Any) -> None
+    """Write one frame without a payload."""
+    _write_frame(fd, _dumps(header).encode("ascii"), b"")
 
 
 def write_reply(fd, kind, token, payload):
     # type: (int, str, str, bytes) -> None
-    """Write the frame of a reply. *kind* and *token* are plain words: their JSON needs no encoder."""
+    """Write the frame of a reply; *payload* is JSON already. *kind* and *token* are words that need no encoder."""
     _write_frame(fd, ('{"type":"%s","token":"%s"}' % (kind, token)).encode("ascii"), payload)
 
 

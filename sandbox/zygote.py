@@ -178,7 +178,7 @@ class _Zygote(object):
     def run(self):
         # type: () -> None
         """Wait and obey until the engine has ended or closed its end of the socket."""
-        write_frame(self._control.fileno(), {"type": "ready", "serial": 0, "version": list(sys.version_info[:3])})
+        write_frame(self._control.fileno(), {"type": "ready", "serial": 0})
         poll = select.poll()
         for fd in (self._control.fileno(), self._engine_pidfd, self._wake_read):
             poll.register(fd, select.POLLIN)
@@ -305,9 +305,7 @@ class _Zygote(object):
         if self._kill_strays():
             os.write(self._wake_write, b"\0")  # it may have taken the word of another instance's end: look again
         for pid, status, usage in ended:
-            report = {"type": "exited", "pid": pid, "status": status}
-            report["peak_kb"] = usage.ru_maxrss
-            report["cpu_us"] = int((usage.ru_utime + usage.ru_stime) * 1000000)
+            report = {"type": "exited", "pid": pid, "status": status, "peak_kb": usage.ru_maxrss}
             write_frame(self._control.fileno(), report)
 
     def _mourn(self, pid):

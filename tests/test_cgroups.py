@@ -247,26 +247,6 @@ def test_files_in_memory_count_but_cache_of_files_does_not(
     assert group.remove()
 
 
-def test_peak_is_since_its_reset(controller: Controller, start: Starter) -> None:
-    """40 MB that were held and freed are in the peak, and not in that of the next invocation."""
-    group = controller.create(256 * MB)
-    child = start(GROW, "grow(40).close(); print('freed', flush=True); sys.stdin.readline()")
-    group.add(child.pid)
-    tell(child)
-
-    peak = group.peak_bytes()
-    assert peak is not None
-    assert 40 * MB <= peak < 80 * MB
-    if not group.reset_peak():
-        pytest.skip("this kernel has no peak that can be reset")
-    peak = group.peak_bytes()
-    assert peak is not None
-    assert peak < 30 * MB
-    assert "" == tell(child)
-    assert 0 == child.wait()
-    assert group.remove()
-
-
 def limits_tasks(controller: Controller) -> None:
     if not controller.limits_tasks:
         pytest.skip("; ".join(controller.missing))
@@ -292,9 +272,9 @@ def test_forks_stop_at_the_limit_and_not_before(controller: Controller, start: S
     group.add(child.pid)
 
     assert f"7 {errno.EAGAIN}" == tell(child)
-    assert 8 == group.tasks()
-    assert 8 == len(group.pids())
-    group.kill()
+    assert "8\n" == files.read(str(group._pids), "pids.current")
+    assert 8 == len(files.members(*group._directories))
+    files.kill(*group._directories)
     assert group.remove()
 
 
@@ -324,18 +304,15 @@ def test_thread_over_the_limit_fails(controller: Controller, start: Starter) -> 
     assert group.remove()
 
 
-def test_counts_threads_where_there_is_no_task_limit(controller: Controller, start: Starter) -> None:
-    """Without a pids controller the tasks are counted one by one."""
-    group = controller.create(256 * MB)
-    group._pids = None
+def test_threads_of_a_process_are_counted(start: Starter) -> None:
+    """By which an owner whose main thread has ended is told from one that is dead."""
     child = start("import threading; threading.Thread(target=sys.stdin.readline).start(); print(1, flush=True)")
-    group.add(child.pid)
     tell(child)
 
-    assert 2 == group.tasks()
+    assert 2 == files.count_threads(child.pid)
     assert "" == tell(child)
     assert 0 == child.wait()
-    assert group.remove()
+    assert 0 == files.count_threads(child.pid)
 
 
 # Ends
@@ -369,12 +346,12 @@ def test_kill_takes_all_that_is_in_the_group(controller: Controller, start: Star
     group.add(child.pid)
     daemon = int(tell(child))
 
-    assert {child.pid, daemon} <= group.pids()
-    group.kill()
+    assert {child.pid, daemon} <= files.members(*group._directories)
+    files.kill(*group._directories)
     assert wait_dead(daemon)
     assert -signal.SIGKILL == child.wait()
     assert group.remove()
-    assert frozenset() == group.pids()
+    assert frozenset() == files.members(*group._directories)
 
 
 def test_kill_takes_what_forks_meanwhile(controller: Controller, start: Starter) -> None:
@@ -421,7 +398,7 @@ def test_remove_waits_for_the_last_process_but_not_for_ever(controller: Controll
 
     assert not group.remove(0)
     assert all(map(os.path.isdir, group._directories))
-    group.kill()
+    files.kill(*group._directories)
     assert group.remove()  # the zombie is reaped afterwards
     assert [False] * len(group._directories) == [*map(os.path.exists, group._directories)]
     assert group.remove()
@@ -436,7 +413,7 @@ def test_group_with_a_dying_process_is_removed_on_version_1(controller: Controll
     group.add(child.pid)
     tell(child)
 
-    group.kill()
+    files.kill(*group._directories)
     assert group.remove()
     assert -signal.SIGKILL == child.wait()
     assert files.remove(rest, 0)
@@ -655,7 +632,7 @@ def test_ordinary_user_kills_at_once_in_a_given_group_of_version_2(
     give_away(given_group, "cgroup.procs")
     give_away(given_v2_group, *(["cgroup.procs"] if whole else []))
     child = start(
-        "from engine.cgroups.controller import probe",
+        "from engine.cgroups import files; from engine.cgroups.controller import probe",
         BECOME_NOBODY,
         """
         controller = probe()
@@ -665,7 +642,7 @@ def test_ordinary_user_kills_at_once_in_a_given_group_of_version_2(
             sys.stdin.read()
             os._exit(0)
         group.add(pid)
-        group.kill()
+        files.kill(*group._directories)
         os.waitpid(pid, 0)
         removed = group.remove()
         controller.close()
@@ -786,8 +763,6 @@ class Version2:
         files["cgroup.controllers"] = "cpu memory pids\n"
         files["cgroup.events"] = "populated 0\nfrozen 0\n"
         files["memory.events"] = "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 1\n"
-        files["memory.peak"] = "123456\n"
-        files["pids.current"] = "5\n"
         for name in files.keys() - self.without:
             Path(group, name).write_text(files[name], encoding="ascii")
 
@@ -824,12 +799,17 @@ def opened(found: Controller | Unavailable) -> Controller:
     return found
 
 
+def kept_by(controller: Controller) -> tuple[int, bool, bool, bool]:
+    """The version; and whether it counts swap, limits tasks and kills at once."""
+    return controller.version, controller.counts_swap, controller.limits_tasks, controller.kills_at_once
+
+
 def test_version_2_sets_all_limits_in_one_group(version2: Version2) -> None:
     """No swap, and the whole group dies when one process of it must."""
     controller = opened(probe(trees=[version2.tree()]))
     group = controller.create(64 * MB, max_tasks=8)
 
-    assert "cgroup v2: memory and swap, tasks, kill at once" == controller.describe()
+    assert (2, True, True, True) == kept_by(controller)
     assert () == controller.missing
     assert 1 == len(group._directories)
     assert [str(64 * MB), "0", "1", "8"] == version2.texts(
@@ -838,37 +818,34 @@ def test_version_2_sets_all_limits_in_one_group(version2: Version2) -> None:
     group.add(4711)
     assert ["4711"] == version2.texts(group._memory, "cgroup.procs")
     version2.write(group._memory, "cgroup.procs", "")
-    group.kill()
+    files.kill(*group._directories)
     assert ["1", "0"] == version2.texts(group._memory, "cgroup.kill", "pids.max")
     assert group.remove()
     controller.close()
     assert [] == [entry for entry in os.scandir(version2.root) if entry.is_dir()]
 
 
-def test_version_2_tells_kills_and_peak(version2: Version2) -> None:
-    """``oom_kill`` is neither ``oom`` nor ``oom_group_kill``; a peak is reset through a descriptor that is kept."""
+def test_version_2_tells_kills(version2: Version2) -> None:
+    """``oom_kill`` is neither ``oom`` nor ``oom_group_kill``; it is read through a descriptor that is kept."""
     controller = opened(probe(trees=[version2.tree()]))
     group = controller.create(64 * MB)
 
-    assert (2, 123456, 5) == (group.oom_kills(), group.peak_bytes(), group.tasks())
-    assert group.reset_peak()
-    assert ["reset6\n"] == version2.texts(group._memory, "memory.peak")
-    assert group._peak_fd is not None
-    assert not os.get_inheritable(group._peak_fd)
+    assert 2 == group.oom_kills()
+    assert group._events_fd is not None
+    assert not os.get_inheritable(group._events_fd)
     group.forget()
-    assert group._peak_fd is None
+    assert group._events_fd is None
     controller.close()
 
 
 def test_version_2_of_an_older_kernel_does_without(version2: Version2) -> None:
-    """No peak before 5.19, no cgroup.kill before 5.14, no memory.swap.max without swap accounting."""
-    version2.without = {"memory.peak", "cgroup.kill", "memory.swap.max"}
+    """No cgroup.kill before 5.14, no memory.swap.max without swap accounting."""
+    version2.without = {"cgroup.kill", "memory.swap.max"}
     controller = opened(probe(trees=[version2.tree()]))
-    group = controller.create(64 * MB)
+    controller.create(64 * MB)
 
-    assert "cgroup v2: memory without swap, tasks" == controller.describe()
+    assert (2, False, True, False) == kept_by(controller)
     assert ("cgroup.kill: not before Linux 5.14",) == controller.missing
-    assert (None, False) == (group.peak_bytes(), group.reset_peak())
     controller.close()
 
 

@@ -103,11 +103,6 @@ def test_reports_are_kept_for_whoever_asks_for_them(zygote: Zygote) -> None:
     assert ["exit status 0", "signal SIGTERM", "signal SIGKILL"] == told
 
 
-def test_exit_is_told_with_the_processor_time(zygote: Zygote) -> None:
-    """In microseconds: an instance that did nothing took some, and less than a minute."""
-    assert 0 <= killed(zygote, started(zygote)).cpu_us < 60_000_000
-
-
 @pytest.mark.slow
 def test_zygote_serves_many_threads_at_once(zygote: Zygote) -> None:
     """Commands and reports of one do not get to another."""
@@ -183,7 +178,7 @@ def test_host_without_room_for_descriptors_is_told_so(zygote: Zygote) -> None:
 )
 def test_report_names_exit_status_or_signal(status: int, text: str) -> None:
     """With and without a core dump, and for a real-time signal that has no name."""
-    assert text == ExitReport(status, 0, 0).describe()
+    assert text == ExitReport(status, 0).describe()
 
 
 def test_close_leaves_nothing(interpreter: Interpreter) -> None:

@@ -110,12 +110,6 @@ class Controller:
             on_failure.pop_all()
         return group
 
-    def describe(self) -> str:
-        """Name what the kernel does here, for people: ``cgroup v1: memory and swap, tasks, kill at once``."""
-        parts = ["memory and swap" if self.counts_swap else "memory without swap"]
-        parts += ["tasks"] * self.limits_tasks + ["kill at once"] * self.kills_at_once
-        return f"cgroup v{self.version}: {', '.join(parts)}"
-
     def close(self) -> None:
         """Kill what is in the engine's groups still, and remove them all. What it cannot, the next engine sweeps."""
         for parent in self._parents:

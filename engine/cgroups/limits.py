@@ -9,7 +9,6 @@ the kernel's limit is for what is faster than any sample, and the process tree i
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,7 +47,6 @@ class _Files:
 
     limit: str
     swap: str
-    peak: str
     events: str
 
 
@@ -56,10 +54,9 @@ _FILES: Final = {
     V1: _Files(
         limit="memory.limit_in_bytes",
         swap="memory.memsw.limit_in_bytes",
-        peak="memory.max_usage_in_bytes",
         events="memory.oom_control",
     ),
-    V2: _Files(limit="memory.max", swap="memory.swap.max", peak="memory.peak", events="memory.events"),
+    V2: _Files(limit="memory.max", swap="memory.swap.max", events="memory.events"),
 }
 
 
@@ -76,7 +73,6 @@ class Group:
         self._files = _FILES[places.version]
         self._memory = places.memory
         self._pids = places.pids
-        self._peak_fd: int | None = None
         self._events_fd: int | None = None
         self._directories = places.directories()
         self._limit_bytes = limit_bytes
@@ -144,45 +140,6 @@ class Group:
             return 0
         return int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else 0
 
-    def peak_bytes(self) -> int | None:
-        """Return the most that was charged since ``reset_peak``, page cache and all; None where nobody counts."""
-        try:
-            if self._peak_fd is not None:
-                return int(os.pread(self._peak_fd, 64, 0))
-            return int(files.read(self._memory, self._files.peak))
-        except OSError:  # version 2 has it since 5.19
-            return None
-
-    def reset_peak(self) -> bool:
-        """Make what is charged now the peak; return whether the kernel can (version 1, and version 2 since 6.12)."""
-        try:
-            if self._version == V1:
-                files.write(self._memory, self._files.peak, "0")
-                return True
-            # On version 2 a reset is seen through the descriptor that asked for it, and by nobody else.
-            if self._peak_fd is None:
-                self._peak_fd = os.open(os.path.join(self._memory, self._files.peak), os.O_RDWR | os.O_CLOEXEC)
-            os.pwrite(self._peak_fd, b"reset", 0)
-        except OSError:
-            self.forget()
-            return False
-        return True
-
-    def tasks(self) -> int:
-        """Return how many processes and threads are in the group."""
-        if self._pids is not None:
-            with suppress(OSError):
-                return int(files.read(self._pids, "pids.current"))
-        return sum(map(files.count_threads, self.pids()))
-
-    def pids(self) -> frozenset[int]:
-        """Return the processes in the group, zombies not among them."""
-        return files.members(*self._directories)
-
-    def kill(self) -> None:
-        """Send SIGKILL to all that is in the group, and to what is forked meanwhile. Returns before it is gone."""
-        files.kill(*self._directories)
-
     def remove(self, timeout_ns: int = REMOVE_WITHIN_NS) -> bool:
         """Wait until the group is empty, and remove it. Does not kill.
 
@@ -198,8 +155,7 @@ class Group:
         return files.remove(self._directories, deadline_ns)
 
     def forget(self) -> None:
-        """Close our descriptors and touch nothing else: for a forked copy of the host."""
-        for fd in (self._peak_fd, self._events_fd):
-            if fd is not None:
-                os.close(fd)
-        self._peak_fd = self._events_fd = None
+        """Close our descriptor and touch nothing else: for a forked copy of the host."""
+        if self._events_fd is not None:
+            os.close(self._events_fd)
+        self._events_fd = None

@@ -107,10 +107,10 @@ for text in (b"NaN", b"[Infinity]", b"-Infinity", b"[1,]", b"{'a': 1}", b'"\\n"'
 def test_frames_are_the_engines(trial: Trial) -> None:
     """Written there and read here: header, payload, and a payload that takes many writes."""
     program = """
-        from sandbox.wire import write_frame
-        write_frame(1, {"type": "result", "token": "one"}, b"[1]")
+        from sandbox.wire import write_frame, write_reply
+        write_reply(1, "result", "one", b"[1]")
         write_frame(1, {"token": "two", "type": "done"})
-        write_frame(1, {"type": "result", "token": "three"}, b"x" * 3000000)
+        write_reply(1, "result", "three", b"x" * 3000000)
     """
 
     assert [
