@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 from typing import Any, Final
 
 from benchmarks.engines import EngineCold
 from benchmarks.harness import Effort, Job, Question
 from benchmarks.promises import times_at_most
-from benchmarks.references import ONE_SHOT
+from benchmarks.references import PlainSubprocess
 from benchmarks.starts import time_starts
 
 _PROCESS: Final = "engine, process"
 _CONTAINER: Final = "engine, container"
 
 
-class Bubblewrap:
+class Bubblewrap(PlainSubprocess):
     """``bwrap --unshare-all`` around an interpreter for each call, the event on its stdin."""
 
     name = "bwrap --unshare-all"
@@ -26,21 +24,10 @@ class Bubblewrap:
         return None if shutil.which("bwrap") else "not installed: no bwrap on PATH"
 
     def start(self, job: Job, event: Any) -> None:
+        super().start(job, event)
         rooms = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
         rooms += ["--ro-bind", job.code, job.code]
-        program = [job.python, "-c", ONE_SHOT % (job.code, job.module, job.function)]
-        self._command = ["bwrap", "--unshare-all", *rooms, *program]
-        self._event = event
-
-    def call(self) -> Any:
-        text = json.dumps(self._event).encode("ascii")
-        return json.loads(subprocess.run(self._command, input=text, capture_output=True, check=True).stdout)
-
-    def decoded(self, reply: Any) -> Any:
-        return reply
-
-    def close(self) -> None:
-        """There is nothing to close: every child has ended."""
+        self._command = ["bwrap", "--unshare-all", *rooms, *self._command]
 
 
 QUESTION: Final = Question(

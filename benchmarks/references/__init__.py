@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 _REPLY_BYTES = 65536
 _EXIT_TIMEOUT_S = 10
 
-ONE_SHOT = """\
+_ONE_SHOT = """\
 import json, sys
 sys.path.insert(0, %r)
 import %s as module
@@ -151,7 +151,7 @@ class PlainSubprocess:
         return None
 
     def start(self, job: Job, event: Any) -> None:
-        self._command = [job.python, "-c", ONE_SHOT % (job.code, self._module or job.module, job.function)]
+        self._command = [job.python, "-c", _ONE_SHOT % (job.code, self._module or job.module, job.function)]
         self._event = event
 
     def call(self) -> Any:
