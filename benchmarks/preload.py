@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from collections.abc import Mapping
 from typing import Any, Final
 
-from benchmarks.engines import EngineCold, engine_unavailable
+from benchmarks.engines import EngineCold
 from benchmarks.harness import Effort, Job, Question
 from benchmarks.references import PlainSubprocess
 from benchmarks.starts import time_starts
@@ -33,52 +34,35 @@ def _missing(job: Job) -> str | None:
     return ran.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or None
 
 
-class Importing:
-    """``subprocess.run`` of the variant's function."""
+def _of_variant(job: Job) -> Job:
+    """The same job, on the variant's function."""
+    return dataclasses.replace(job, module=_FUNCTIONS[job.setting.variant][0])
 
-    name = "subprocess.run"
+
+class Importing(PlainSubprocess):
+    """``subprocess.run`` of the variant's function."""
 
     def unavailable(self, job: Job) -> str | None:
         return _missing(job)
 
     def start(self, job: Job, event: Any) -> None:
-        self._one = PlainSubprocess(module=_FUNCTIONS[job.setting.variant][0])
-        self._one.start(job, event)
-
-    def call(self) -> Any:
-        return self._one.call()
-
-    def decoded(self, reply: Any) -> Any:
-        return self._one.decoded(reply)
-
-    def close(self) -> None:
-        self._one.close()
+        super().start(_of_variant(job), event)
 
 
-class EngineImporting:
+class EngineImporting(EngineCold):
     """Cold starts of the variant's function, with its imports preloaded or not."""
 
     def __init__(self, name: str, *, is_preloaded: bool) -> None:
-        self.name = name
+        super().__init__("fork", name=name)
         self._is_preloaded = is_preloaded
 
     def unavailable(self, job: Job) -> str | None:
-        return engine_unavailable() or _missing(job)
+        return super().unavailable(job) or _missing(job)
 
     def start(self, job: Job, event: Any) -> None:
-        module, imports = _FUNCTIONS[job.setting.variant]
-        fields = {"preload": imports} if self._is_preloaded else {}
-        self._one = EngineCold("fork", handler=f"{module}.echo", **fields)
-        self._one.start(job, event)
-
-    def call(self) -> Any:
-        return self._one.call()
-
-    def decoded(self, reply: Any) -> Any:
-        return self._one.decoded(reply)
-
-    def close(self) -> None:
-        self._one.close()
+        if self._is_preloaded:
+            self._fields = {"preload": _FUNCTIONS[job.setting.variant][1]}
+        super().start(_of_variant(job), event)
 
 
 _PLAIN_ENGINE: Final = "engine, fork"

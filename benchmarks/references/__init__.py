@@ -144,14 +144,11 @@ class PlainSubprocess:
 
     name = "subprocess.run"
 
-    def __init__(self, module: str = "") -> None:
-        self._module = module
-
     def unavailable(self, job: Job) -> str | None:
         return None
 
     def start(self, job: Job, event: Any) -> None:
-        self._command = [job.python, "-c", _ONE_SHOT % (job.code, self._module or job.module, job.function)]
+        self._command = [job.python, "-c", _ONE_SHOT % (job.code, job.module, job.function)]
         self._event = event
 
     def call(self) -> Any:
