@@ -68,33 +68,8 @@ class Peer(abc.ABC):
         return handler
 
 
-class Warm:
-    """Calls of one worker."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.name = peer.name
-        self._peer = peer
-
-    def unavailable(self, job: Job) -> str | None:
-        return self._peer.unavailable(job)
-
-    def start(self, job: Job, event: Any) -> None:
-        self._peer.open(job)
-        self._peer.start_worker(event)
-
-    def call(self) -> Any:
-        return self._peer.call()
-
-    def decoded(self, reply: Any) -> Any:
-        return reply
-
-    def close(self) -> None:
-        self._peer.stop_worker()
-        self._peer.close()
-
-
-class Cold:
-    """A new worker for each call: its start and its first reply. It is ended by decoded(), which nobody times."""
+class _OfPeer:
+    """A contender that is a peer. What is timed, call(), is for Warm and Cold to say."""
 
     def __init__(self, peer: Peer) -> None:
         self.name = peer.name
@@ -107,6 +82,31 @@ class Cold:
         self._event = event
         self._peer.open(job)
 
+    def decoded(self, reply: Any) -> Any:
+        return reply
+
+    def close(self) -> None:
+        self._peer.close()
+
+
+class Warm(_OfPeer):
+    """Calls of one worker."""
+
+    def start(self, job: Job, event: Any) -> None:
+        super().start(job, event)
+        self._peer.start_worker(event)
+
+    def call(self) -> Any:
+        return self._peer.call()
+
+    def close(self) -> None:
+        self._peer.stop_worker()
+        super().close()
+
+
+class Cold(_OfPeer):
+    """A new worker for each call: its start and its first reply. It is ended by decoded(), which nobody times."""
+
     def call(self) -> Any:
         self._peer.start_worker(self._event)
         return self._peer.call()
@@ -114,6 +114,3 @@ class Cold:
     def decoded(self, reply: Any) -> Any:
         self._peer.stop_worker()
         return reply
-
-    def close(self) -> None:
-        self._peer.close()
