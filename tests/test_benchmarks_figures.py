@@ -85,7 +85,7 @@ def test_recorded_results_tell_nothing_about_where_they_were_measured() -> None:
     ("expected", "text"),
     [
         ("No module in python3.9", "No module in /home/somebody/.pyenv/bin/python3.9"),
-        ('File "engine.py", line 1', 'File "/work/tree/engine.py", line 1'),
+        ('File "engine.py", line 1', 'File "/opt/fgengine/engine.py", line 1'),
         ("1/2 of a/b, and /", "1/2 of a/b, and /"),
     ],
 )

@@ -113,9 +113,9 @@ def test_error_carries_what_and_how() -> None:
 
 def test_interpreter_that_cannot_be_started_inside_is_told() -> None:
     """One in a folder that only a capability opens, as the engine of a service may have one: not a lost zygote."""
-    error = unavailable("start of /root/python in a user namespace", "[Errno 2] No such file or directory")
+    error = unavailable("start of /opt/closed/python in a user namespace", "[Errno 2] No such file or directory")
 
-    assert "/root/python" in error.missing
+    assert "/opt/closed/python" in error.missing
     assert "permissions" in error.advice
 
 
