@@ -51,8 +51,8 @@ def draw(folder: Path = results_io.FOLDER) -> Path | None:
 
 
 def _draw(results: list[Mapping[str, Any]], path: Path) -> Path:
-    from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.patches import Patch  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415  # as above
+    from matplotlib.patches import Patch  # noqa: PLC0415  # as above
 
     figure = Figure(figsize=(8.6, 8.4), facecolor=_PAPER, layout="constrained")
     panels = figure.subplots(

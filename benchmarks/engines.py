@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,14 +23,14 @@ def engine_unavailable(**needed_options: Any) -> str | None:
 
 def open_engine(job: Job, **options: Any) -> Any:
     """An Engine that runs the job's interpreter under the job's runtime label."""
-    from engine import Engine  # noqa: PLC0415
+    from engine import Engine  # noqa: PLC0415  # as above
 
     return Engine(runtimes={job.setting.runtime: job.python}, **options)
 
 
 def make_function(job: Job, **fields: Any) -> Any:
     """The job's function with the platform's defaults, but for *fields*."""
-    from engine import Function  # noqa: PLC0415
+    from engine import Function  # noqa: PLC0415  # as above
 
     values = {"code": job.code, "handler": f"{job.module}.{job.function}", "runtime": job.setting.runtime}
     return Function(**{**values, **fields})
@@ -62,8 +63,6 @@ class EngineWarm:
         return engine_unavailable()
 
     def start(self, job: Job, event: Any) -> None:
-        import json  # noqa: PLC0415
-
         self._engine = open_engine(job)
         self._function = make_function(job, **self._fields)
         self._event = event if self._objects else json.dumps(event).encode("ascii")

@@ -1,12 +1,14 @@
 """A function whose imports take longer than its work; it runs on 2.7 and on 3.x."""
 
-import decimal  # noqa: F401
-import email.message  # noqa: F401
-import json  # noqa: F401
-import logging.handlers  # noqa: F401
-import sqlite3  # noqa: F401
-import unittest  # noqa: F401
-import xml.dom.minidom  # noqa: F401
+# ruff: noqa: F401  # to be imported is all that they are for
+
+import decimal
+import email.message
+import json
+import logging.handlers
+import sqlite3
+import unittest
+import xml.dom.minidom
 
 
 def echo(event, context):

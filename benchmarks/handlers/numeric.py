@@ -1,6 +1,6 @@
 """A function that imports numpy."""
 
-import numpy  # noqa: F401
+import numpy  # noqa: F401  # to be imported is all that it is for
 
 
 def echo(event, context):

@@ -24,7 +24,7 @@ class Execnet(Peer):
     interpreter = ANOTHER
 
     def open(self, job: Job) -> None:
-        import execnet  # noqa: PLC0415
+        import execnet  # noqa: PLC0415  # who is not measured need not be there
 
         super().open(job)
         self._group = execnet.Group()

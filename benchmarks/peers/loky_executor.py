@@ -15,7 +15,7 @@ class Loky(Peer):
     module = "loky"
 
     def open(self, job: Job) -> None:
-        import loky  # noqa: PLC0415
+        import loky  # noqa: PLC0415  # who is not measured need not be there
 
         super().open(job)
         self._make_executor = loky.ProcessPoolExecutor
@@ -33,6 +33,6 @@ class Loky(Peer):
 
     def close(self) -> None:
         # Its tracker of semaphores is meant to live as long as the program.
-        from loky.backend import resource_tracker  # noqa: PLC0415
+        from loky.backend import resource_tracker  # noqa: PLC0415  # as above
 
         resource_tracker._resource_tracker._stop()  # noqa: SLF001  # there is no public way

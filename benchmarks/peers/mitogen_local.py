@@ -16,7 +16,7 @@ class Mitogen(Peer):
     interpreter = ANOTHER
 
     def open(self, job: Job) -> None:
-        import mitogen.master  # noqa: PLC0415
+        import mitogen.master  # noqa: PLC0415  # who is not measured need not be there
 
         super().open(job)
         self._broker = mitogen.master.Broker()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import Any
 
 from benchmarks.peers import Peer
@@ -17,9 +18,7 @@ class Pebble(Peer):
     module = "pebble"
 
     def start_worker(self, event: Any) -> None:
-        import multiprocessing  # noqa: PLC0415
-
-        import pebble  # noqa: PLC0415
+        import pebble  # noqa: PLC0415  # who is not measured need not be there
 
         self._event = event
         self._function = self.handler

@@ -31,7 +31,7 @@ class ProcessPoolExecutor(Peer):
 
     def close(self) -> None:
         # Both are meant to live as long as the program; multiprocessing has no public way to end them sooner.
-        from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415
+        from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415  # not in what a fork copies
 
-        forkserver._forkserver._stop()  # noqa: SLF001
-        resource_tracker._resource_tracker._stop()  # noqa: SLF001
+        forkserver._forkserver._stop()  # noqa: SLF001  # see above
+        resource_tracker._resource_tracker._stop()  # noqa: SLF001  # likewise

@@ -20,7 +20,7 @@ class RayActor(Peer):
     def open(self, job: Job) -> None:
         # Neither reports of use to its makers, nor the warnings of a machine that is smaller than it likes.
         os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DISABLE_MEMORY_MONITOR="1", RAY_DEDUP_LOGS="0")
-        import ray  # noqa: PLC0415
+        import ray  # noqa: PLC0415  # who is not measured need not be there
 
         super().open(job)
         # Below /tmp wherever the temporary files are: a socket's path holds 107 bytes, and Ray adds seventy.
