@@ -262,7 +262,7 @@ class Instance(object):
             kind = "error"
             body = results.encode(failures.Failure(error.message, error.type_name).to_dict(prefix))
             _write(2, (to_text(error.message) + u"\n").encode("utf-8"))
-        except:  # noqa: E722
+        except:  # noqa: E722  # as above
             kind, body = "error", self._failure(prefix)
             forget_exception()
         stdio.flush(self._streams)

@@ -51,7 +51,7 @@ REFUSE, UNKNOWN = fail(errno.EPERM), fail(errno.ENOSYS)
 def machine():
     # type: () -> str
     """Return what uname(2) names this machine, if this is not a 32-bit interpreter on it."""
-    return os.uname()[4] if struct.calcsize("P") == 8 else ""  # noqa: PLR2004
+    return os.uname()[4] if struct.calcsize("P") == 8 else ""  # noqa: PLR2004  # the bytes of a 64-bit pointer
 
 
 def number(pair, name):

@@ -29,7 +29,7 @@ import struct
 from sandbox import barred, container, door
 from sandbox import namespaces as ns
 from sandbox.compat import as_native, read_some
-from sandbox.container import HOST
+from sandbox.container import HOST, TMP
 from sandbox.kernel import PR_SET_PDEATHSIG, die_with_parent, prctl
 from sandbox.stdio import set_close_on_exec
 
@@ -42,8 +42,8 @@ CODE = HOME + "/code"
 DEPENDENCIES = HOME + "/dependencies"
 FUNCTION_ID = 1003
 
-_SHM = "mode=1777,size=64m,nr_inodes=4k"
-_TMP = "mode=1777,size=%dm,nr_inodes=64k"
+_SHM_OPTIONS = "mode=1777,size=64m,nr_inodes=4k"
+_TMP_OPTIONS = "mode=1777,size=%dm,nr_inodes=64k"
 _READY = b"R"
 _SLACK_MB = 1
 """A function must be able to pass its limit: what is over it is told as DISK_FULL, as at the process level."""
@@ -252,10 +252,10 @@ class Cells(object):
         ns.detach("/proc")
         ns.mount("proc", "/proc", "proc", flags | ns.MS_NOEXEC)  # refused where /.host/proc is covered in part
         ns.bind("/proc/sys", "/proc/sys")
-        ns.mount("tmpfs", "/tmp", "tmpfs", flags, _TMP % 1)  # noqa: S108  # its size comes with the function
+        ns.mount("tmpfs", TMP, "tmpfs", flags, _TMP_OPTIONS % 1)  # its size comes with the function
         for real, target in self._covered:
             container.show(real, target) if real else container.hide(target)
-        ns.mount("tmpfs", "/dev/shm", "tmpfs", flags, _SHM)  # noqa: S108
+        ns.mount("tmpfs", "/dev/shm", "tmpfs", flags, _SHM_OPTIONS)  # noqa: S108  # the cell's own
         ns.mount("tmpfs", HOME, "tmpfs", flags, "mode=755,size=1m,nr_inodes=4k")
         os.mkdir(DEPENDENCIES)
         door.make()
@@ -281,7 +281,7 @@ def _put(place, house, cell):
     finally:
         ns.join(cell, ns.NEWNS)
     flags = ns.MS_REMOUNT | ns.MS_NOSUID | ns.MS_NODEV
-    ns.mount("tmpfs", "/tmp", None, flags, _TMP % (place["tmp_mb"] + _SLACK_MB))  # noqa: S108
+    ns.mount("tmpfs", TMP, None, flags, _TMP_OPTIONS % (place["tmp_mb"] + _SLACK_MB))
     for target, fd in trees:
         os.mkdir(target)
         ns.attach(fd, target)
@@ -347,10 +347,11 @@ def _await_end(pidfd):
     while True:
         try:
             poll.poll()
-            return  # noqa: TRY300
         except (OSError, select.error) as error:
             if error.args[0] != errno.EINTR:  # 2.7 is interrupted by SIGCHLD
                 raise
+        else:
+            return
 
 
 def _reap(pid):
@@ -358,10 +359,11 @@ def _reap(pid):
     while True:
         try:
             os.waitpid(pid, 0)
-            return  # noqa: TRY300
         except OSError as error:
             if error.errno != errno.EINTR:
                 return
+        else:
+            return
 
 
 def _raise_loopback():

@@ -15,9 +15,9 @@ PY2 = sys.version_info[0] == 2
 if PY2:
     import __builtin__ as builtins
 
-    text_type = unicode  # noqa: F821
-    string_types = (str, unicode)  # noqa: F821
-    integer_types = (int, long)  # noqa: F821
+    text_type = builtins.unicode
+    string_types = (str, builtins.unicode)
+    integer_types = (int, builtins.long)
 else:
     import builtins
 
@@ -125,8 +125,8 @@ if PY2:
         """Have the clock ready; it costs 5 ms, in a fresh interpreter, which few functions need to spend."""
         ctypes = _import("ctypes")
 
-        class Timespec(ctypes.Structure):  # type: ignore[misc,name-defined]
-            _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]  # noqa: RUF012
+        class Timespec(ctypes.Structure):  # type: ignore[misc,name-defined]  # imported late, so it is Any
+            _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
         gettime, byref = ctypes.CDLL(None, use_errno=True).clock_gettime, ctypes.byref
 

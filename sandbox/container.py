@@ -29,6 +29,7 @@ if MYPY:
     from typing import Any
 
 HOST = "/.host"
+TMP = "/tmp"  # noqa: S108  # covered here, and in each cell again
 SANDBOX = "/run/sandbox"
 """Where this package is inside: a neutral place, which names nothing of the engine's installation."""
 
@@ -180,7 +181,7 @@ class _Builder(object):
         # type: (list[str]) -> None
         """Mount everything, and make the new root the root."""
         real_hidden = [os.path.realpath(path) for path in hidden]
-        base = "/tmp"  # noqa: S108  # any folder does: it is covered for a moment, and in this namespace alone
+        base = TMP  # any folder does: it is covered for a moment, and in this namespace alone
         ns.mount("tmpfs", base, "tmpfs", ns.MS_NOSUID | ns.MS_NODEV, "mode=755,size=1m,nr_inodes=2k")
         os.mkdir(base + HOST)
         ns.pivot_root(base, base + HOST)
@@ -196,14 +197,14 @@ class _Builder(object):
         for path in hidden + real_hidden:
             if self._is_shown(path) and os.path.isdir(path):
                 hide(path)
-                self.covered += [("", path)] if path.startswith("/tmp/") else []  # noqa: S108
+                self.covered += [("", path)] if path.startswith(TMP + "/") else []
         ns.mount(HOST + "/proc", "/proc", None, ns.MS_BIND | ns.MS_REC)  # a zygote looks for its children there
 
     def _put_system(self):
         # type: () -> None
         for name in _FOLDERS:
             os.mkdir("/" + name)
-        os.chmod("/tmp", 0o1777)  # noqa: S103, S108
+        os.chmod(TMP, 0o1777)  # noqa: S103  # the mode of every /tmp
         for name in _SYSTEM_FOLDERS:
             path = "/" + name
             if os.path.islink(HOST + path):
@@ -224,7 +225,7 @@ class _Builder(object):
             if not self._is_shown(target) and os.path.exists(HOST + real):
                 show(real, target)
                 self._shown.append(target)
-                if target.startswith("/tmp/"):  # noqa: S108
+                if target.startswith(TMP + "/"):
                     self.covered.append((real, target))
 
     def _show_executable(self):

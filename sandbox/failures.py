@@ -103,7 +103,8 @@ def _message_of(error, kind):
     # type: (BaseException, type) -> str
     try:
         if issubclass(kind, SystemExit):  # isinstance() would ask the object for a __class__
-            text = u"user code called sys.exit(%s)" % (u"" if error.code is None else repr(error.code))  # type: ignore[attr-defined]
+            code = error.code  # type: ignore[attr-defined]  # mypy learns from isinstance() alone
+            text = u"user code called sys.exit(%s)" % (u"" if code is None else repr(code))
         elif PY2 and issubclass(kind, KeyError):
             text = to_text(str(error))  # str() quotes the key, unicode() does not: as 3.x shows it
         else:
@@ -111,7 +112,7 @@ def _message_of(error, kind):
     except BaseException:  # noqa: BLE001  # a hostile __str__
         try:
             text = to_text(str(error))  # 2.7: a message of bytes that are not ASCII
-        except BaseException:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001  # as above
             text = _unprintable(kind)
     return _cut(text, slice(0, MAX_MESSAGE_CHARS))  # str() may give a subclass, with methods of the function's own
 

@@ -37,7 +37,7 @@ def _as_text(text):
 
 def _make_class(logging):
     # type: (Any) -> Any
-    class FreeLogger(logging.Logger):  # type: ignore[misc]
+    class FreeLogger(logging.Logger):  # type: ignore[misc]  # logging is imported late, so it is Any
         """A logger outside the logging tree: from 3.7 on, only the tree's loggers clear their cache of levels."""
 
         def isEnabledFor(self, level):
@@ -61,7 +61,7 @@ def _make_class(logging):
             """The old name of warning(), which 3.x deprecates and handlers use all the same."""
             self.warning(message, *args, **kwargs)
 
-    class DescriptorHandler(logging.Handler):  # type: ignore[misc]
+    class DescriptorHandler(logging.Handler):  # type: ignore[misc]  # likewise
         """Writes to descriptor 2 itself: the logger works on when a function replaces or closes sys.stderr."""
 
         def __init__(self, settings):
@@ -90,7 +90,7 @@ def _make_class(logging):
 
         def __init__(self, settings):
             # type: (Any) -> None
-            FreeLogger.__init__(self, "context", logging.INFO)  # type: ignore[call-arg]
+            FreeLogger.__init__(self, "context", logging.INFO)  # type: ignore[call-arg]  # likewise
             self.propagate = False
             self.addHandler(DescriptorHandler(settings))
 

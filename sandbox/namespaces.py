@@ -124,8 +124,8 @@ def kill(pid, pidfd):
 def mount(source, target, kind=None, flags=0, options=None):
     # type: (Path, Path, Optional[str], int, Optional[str]) -> None
     """Mount a file system, or change or move a mount (mount(2))."""
-    arguments = [_path(each) if each is not None else None for each in (source, target, kind)]
-    arguments += [ctypes.c_ulong(flags), _path(options) if options is not None else None]  # type: ignore[list-item]
+    arguments = [_path(each) if each is not None else None for each in (source, target, kind)]  # type: list[Any]
+    arguments += [ctypes.c_ulong(flags), _path(options) if options is not None else None]
     _checked(_libc.mount(*arguments), "mount %s on %s" % (kind or shown(source), shown(target)))
 
 

@@ -58,7 +58,6 @@ class _ScannerOptions(object):
     parse_int = int
     parse_constant = staticmethod(_refuse_constant)
     encoding = "utf-8"  # read by 2.7 alone
-    memo = {}  # type: dict[str, str]  # noqa: RUF012
 
 
 try:
@@ -81,7 +80,7 @@ try:
     # An interpreter whose _json has other signatures must be found out here, not at the first reply.
     _probe = {"a": [1, 0.5, "b", None]}
     if loads(dumps(_probe).encode("ascii")) != _probe or dumps(_probe) != '{"a": [1, 0.5, "b", null]}':
-        raise ImportError("_json answers in a way that is not known here")  # noqa: TRY301
+        raise ImportError("_json answers in a way that is not known here")  # noqa: TRY301  # it ends as a missing one does
 except (ImportError, AttributeError, TypeError, ValueError):
     import json
 
