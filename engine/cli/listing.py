@@ -24,7 +24,7 @@ Examples:
     "--python", "interpreters", multiple=True, metavar="RUNTIME=PATH", help="Interpreter of a runtime; repeatable."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each runtime, for machines.")
-def runtimes(interpreters: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - click passes it by keyword
+def runtimes(interpreters: tuple[str, ...], *, as_json: bool) -> None:
     """List the Pythons that can run functions, and how to get those of the platform that are missing."""
     given = describe.read_interpreters(interpreters)
     known = Runtimes(given)

@@ -90,7 +90,7 @@ def main() -> int:
         click.echo(f"{_PROGRAM}: {error}", err=True)
         _discard_stdout()
         return EXIT_TROUBLE
-    except Exception as error:  # noqa: BLE001 - status 1 is the function's; a bug of ours must not look like one of it
+    except Exception as error:  # noqa: BLE001  # status 1 is the function's; a bug of ours must not look like one of it
         if os.environ.get("FGENGINE_DEBUG"):
             traceback.print_exc()
         kind = type(error).__name__

@@ -74,11 +74,11 @@ def _picture_painter(path: Path) -> Painter:
     # Neither the user's choice of a window system nor a style of theirs matters to a file, and either could fail.
     os.environ["MPLBACKEND"] = "agg"
     try:
-        import matplotlib  # noqa: PLC0415 - a third of a second, and an extra
+        import matplotlib  # noqa: PLC0415  # a third of a second, and an extra
 
         # stderr is for what went wrong, not for "building the font cache; this may take a moment".
         matplotlib.set_loglevel("ERROR")
-        from matplotlib.figure import Figure  # noqa: PLC0415 - as above; not pyplot, which keeps figures for windows
+        from matplotlib.figure import Figure  # noqa: PLC0415  # as above; not pyplot, which keeps figures for windows
     except ImportError as error:
         raise _not_installed("matplotlib", error) from None
     matplotlib.rcdefaults()
@@ -142,7 +142,7 @@ def _draw_marks(axes: Any, chart: Chart) -> None:
 
 def _terminal_painter() -> Painter:
     try:
-        import plotille  # noqa: PLC0415 - an extra
+        import plotille  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise _not_installed("plotille", error) from None
 

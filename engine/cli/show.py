@@ -102,13 +102,13 @@ def for_terminal(text: str) -> str:
 
 def console() -> Console:
     """A console that neither wraps nor guesses: what it prints can be copied."""
-    from rich.console import Console  # noqa: PLC0415 - 50 ms that a script which wants JSON need not wait for
+    from rich.console import Console  # noqa: PLC0415  # 50 ms that a script which wants JSON need not wait for
 
     return Console(soft_wrap=True, highlight=False, markup=False, emoji=False, force_terminal=True)
 
 
 def _print_in_colour(run: Run, title: str) -> None:
-    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415  # as above
 
     result = run.result
     verdict = "green" if result.ok else "red"
