@@ -167,7 +167,7 @@ def test_more_processes_than_allowed_are_killed_where_only_the_engine_looks(
     result = sampling_engine.invoke(function, None)
 
     assert Status.EXITED is result.status
-    assert "too many processes" in result.error["errorMessage"]  # type: ignore[index]
+    assert "too many processes" in result.error["errorMessage"]
 
 
 def test_memory_error_of_the_function_is_its_own(sampling_engine: Engine, make_function: FunctionMaker) -> None:
@@ -176,7 +176,7 @@ def test_memory_error_of_the_function_is_its_own(sampling_engine: Engine, make_f
     result = sampling_engine.invoke(function, None)
 
     assert Status.FUNCTION_ERROR is result.status
-    assert "MemoryError" == result.error["errorType"]  # type: ignore[index]
+    assert "MemoryError" == result.error["errorType"]
 
 
 def test_full_temporary_folder_is_a_full_disk(sampling_engine: Engine, make_function: FunctionMaker) -> None:

@@ -391,7 +391,7 @@ def test_folder_is_counted_for_a_millisecond_when_time_is_up(instance: FakeInsta
             instance.now_ns += MS // 4
             yield used
 
-    instance.count_steps = slowly  # type: ignore[method-assign]
+    instance.count_steps = slowly  # type: ignore[method-assign]  # for this instance alone
     in_time = guard.judge(Ended.TIMED_OUT)[0]
     counts = iter([0, 0, 0, 0, 0, 11 * MB])
 
@@ -409,7 +409,7 @@ def test_closed_guard_holds_no_folder_open(instance: FakeInstance, tmp_path: Pat
             instance.now_ns += MS
             yield used_bytes
 
-    instance.count_steps = slowly  # type: ignore[method-assign]
+    instance.count_steps = slowly  # type: ignore[method-assign]  # for this instance alone
     guard = guard_of(instance)
     instance.now_ns += 200 * MS
     guard.inspect(NEVER_NS)

@@ -41,7 +41,7 @@ def test_secrets_are_absent_from_every_repr(make_function: FunctionMaker) -> Non
 def test_secret_of_a_wrong_type_is_refused_without_showing_it(field: str) -> None:
     """The message names the field and the type."""
     with pytest.raises(InvalidFunctionError) as caught:
-        Credentials(**{field: SECRET.encode()})  # type: ignore[arg-type]
+        Credentials(**{field: SECRET.encode()})  # type: ignore[arg-type]  # what is tested
 
     assert f"credentials.{field}" in str(caught.value)
     assert SECRET not in str(caught.value) + repr(caught.value)

@@ -116,7 +116,7 @@ def waiting(elsewhere: ThreadPoolExecutor, pool: Pool, act: Callable[[], Waited]
     future = elsewhere.submit(act)
     while True:
         with changed:
-            if changed._waiters or future.done():  # type: ignore[attr-defined]
+            if changed._waiters or future.done():  # type: ignore[attr-defined]  # threading shows them to nobody
                 return future
 
 

@@ -215,7 +215,7 @@ def test_result_is_a_value() -> None:
     assert success() == success()
     assert success() != success(b"2")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        success().log = "forged"  # type: ignore[misc]
+        success().log = "forged"  # type: ignore[misc]  # what is tested
 
 
 def test_result_can_be_sent_to_another_process() -> None:

@@ -434,7 +434,7 @@ def test_archive_with_too_many_files_is_refused(staging: Staging, root: Path, tm
         (["a/b/c/d/"], False),
     ],
 )
-def test_folders_that_are_only_implied_count(names: list[str], fits: bool, tmp_path: Path) -> None:  # noqa: FBT001
+def test_folders_that_are_only_implied_count(names: list[str], tmp_path: Path, *, fits: bool) -> None:
     """One deep name could otherwise make as many folders as it has slashes."""
     archive = zipped(tmp_path / "code.zip", *((name, "") for name in names))
     (tmp_path / "target").mkdir()

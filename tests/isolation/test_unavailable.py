@@ -122,6 +122,6 @@ def test_interpreter_that_cannot_be_started_inside_is_told() -> None:
 def test_level_that_there_is_not_is_refused() -> None:
     """A word that was mistyped must not end in less isolation."""
     with pytest.raises(ValueError, match="isolation"):
-        Engine(isolation="docker")  # type: ignore[arg-type]
+        Engine(isolation="docker")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ValueError, match="isolation"):
-        Function(code=os.path.dirname(__file__), handler="index.handler", isolation="Container")  # type: ignore[arg-type]
+        Function(code=os.path.dirname(__file__), handler="index.handler", isolation="Container")  # type: ignore[arg-type]  # what is tested

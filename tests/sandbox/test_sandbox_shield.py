@@ -32,13 +32,13 @@ def ask(machine: str, name: str, *arguments: int, scoped: bool = True) -> int:
 
 
 @pytest.mark.parametrize("scoped", [True, False])
-def test_filter_is_a_program_that_the_kernel_takes(machine: str, scoped: bool) -> None:  # noqa: FBT001
+def test_filter_is_a_program_that_the_kernel_takes(machine: str, *, scoped: bool) -> None:
     """At most 4096 instructions, jumps of one byte that stay inside, and a return at the end."""
     assert_kernel_takes(shield.filter_program(machine, PROTECTED, scoped))
 
 
 @pytest.mark.parametrize("scoped", [True, False])
-def test_programs_for_another_machine_find_no_system_calls(machine: str, scoped: bool) -> None:  # noqa: FBT001
+def test_programs_for_another_machine_find_no_system_calls(machine: str, *, scoped: bool) -> None:
     """32-bit and x32 calls have numbers of their own; ENOSYS is what a kernel without them says."""
     assert_only_for(machine, shield.filter_program(machine, PROTECTED, scoped))
 
@@ -59,7 +59,7 @@ def test_all_other_system_calls_pass_whatever_their_arguments(machine: str) -> N
 
 @pytest.mark.parametrize("scoped", [True, False])
 @pytest.mark.parametrize("name", ["kill", "rt_sigqueueinfo", "tkill", "tgkill", "rt_tgsigqueueinfo"])
-def test_signals_to_zygote_engine_and_group_are_refused(machine: str, name: str, scoped: bool) -> None:  # noqa: FBT001
+def test_signals_to_zygote_engine_and_group_are_refused(machine: str, name: str, *, scoped: bool) -> None:
     """By their numbers, with any rubbish in the upper half, which the kernel does not look at."""
     for each in PROTECTED:
         assert REFUSED == ask(machine, name, each, STOP, scoped=scoped)
@@ -69,7 +69,7 @@ def test_signals_to_zygote_engine_and_group_are_refused(machine: str, name: str,
 
 
 @pytest.mark.parametrize("scoped", [True, False])
-def test_signals_to_groups_and_to_everybody_are_refused(machine: str, scoped: bool) -> None:  # noqa: FBT001
+def test_signals_to_groups_and_to_everybody_are_refused(machine: str, *, scoped: bool) -> None:
     """To those of zygote and engine; its own group and those of its children are a function's business."""
     for each in (-1, *(-each for each in PROTECTED)):
         assert REFUSED == ask(machine, "kill", each, STOP, scoped=scoped)
