@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,7 +53,8 @@ def test_billing_step_is_the_engines_choice(make_function: FunctionMaker, step_m
 )
 def test_failures_are_billed_as_well(invoke: Invoker, body: str, status: Status) -> None:
     """Up to the moment they ended."""
-    result = invoke(f"import os, time\n\ndef handler(event, context):\n    {body}\n", timeout_s=0.1)
+    timeout_s = 0.1 if status is Status.TIMEOUT else 30.0
+    result = invoke(f"import os, time\n\ndef handler(event, context):\n    {body}\n", timeout_s=timeout_s)
 
     assert status is result.status
     _assert_rounded_up(result.summary)
@@ -74,7 +76,10 @@ def test_loading_is_not_billed_and_initializing_is_billed_apart(engine: Engine, 
         """,
         initializer="index.initializer",
     )
-    cold, warm = engine.invoke(function, None).summary, engine.invoke(function, None).summary
+    began = time.monotonic()
+    cold = engine.invoke(function, None).summary
+    took_ms = (time.monotonic() - began) * 1000
+    warm = engine.invoke(function, None).summary
 
     assert cold.load_duration_ms is not None
     assert cold.initializer_duration_ms is not None
@@ -84,7 +89,7 @@ def test_loading_is_not_billed_and_initializing_is_billed_apart(engine: Engine, 
     assert (
         cold.initializer_billed_duration_ms - 1 <= cold.initializer_duration_ms <= cold.initializer_billed_duration_ms
     )
-    assert cold.duration_ms < cold.load_duration_ms
+    assert cold.load_duration_ms + cold.initializer_duration_ms + cold.duration_ms <= took_ms
     _assert_rounded_up(cold)
     phases = (warm.load_duration_ms, warm.initializer_duration_ms, warm.initializer_billed_duration_ms)
     assert (None, None, None) == phases
