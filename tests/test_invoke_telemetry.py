@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +89,9 @@ def test_end_of_an_instance_is_told_with_its_reason(
     telling_engine: Engine, events: list[dict[str, Any]], make_function: FunctionMaker
 ) -> None:
     """Why an instance is no more is known at that moment, and told then."""
-    function = make_function(SOURCE, timeout_s=0.1)
+    function = make_function(SOURCE)
     exited = telling_engine.invoke(function, "exit")
-    hung = telling_engine.invoke(function, "hang")
+    hung = telling_engine.invoke(dataclasses.replace(function, timeout_s=0.1), "hang")
     telling_engine.invoke(function, None)
     telling_engine.close()
 
