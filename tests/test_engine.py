@@ -52,7 +52,7 @@ SOURCE = """
 """
 
 HOST = """
-    import os, signal, sys, threading
+    import dataclasses, os, signal, sys, threading
     from engine import Engine, EngineClosedError, Function
 
     code, runtime, fifo = sys.argv[1:]
@@ -456,7 +456,7 @@ def test_habits_of_a_host_do_not_break_the_engine(code: Path, runtime: str, habi
         with Engine() as engine:
             results = [engine.invoke(function, 1) for _ in range(2)]
             hasty = Function(code=code, handler="index.handler", runtime=runtime, timeout_s=0.05)
-            results += [engine.invoke(hasty, "sleep"), engine.invoke(hasty, 2)]
+            results += [engine.invoke(hasty, "sleep"), engine.invoke(dataclasses.replace(hasty, timeout_s=20.0), 2)]
         os.write(out, b" ".join(result.status.value.encode() for result in results))
         """
 
