@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from engine import Result
     from tests.conftest import FunctionMaker, Invoker
 
-pytestmark = pytest.mark.slow  # each of these runs into a deadline of a quarter of a second
+pytestmark = pytest.mark.slow  # each of these runs into a deadline of half a second
 
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.5
+"""Those that do not hang keep it also where others have the processor for a while."""
 
 HANGS = {
     "busy loop": "while True: pass",
@@ -152,11 +153,11 @@ FAMILY = """
 
 def test_timeout_takes_the_whole_family(engine: Engine, make_function: FunctionMaker, tmp_path: Path) -> None:
     """Children, grandchildren, daemons in sessions of their own: the very pids that were reported are gone."""
-    function = make_function(FAMILY, timeout_s=1.0)
+    function = make_function(FAMILY, timeout_s=2.0)
     result = engine.invoke(function, {"pids": str(tmp_path / "pids")})
     pids = json.loads((tmp_path / "pids").read_text())
 
-    _assert_timeout(result, 1.0)
+    _assert_timeout(result, 2.0)
     assert 6 == len(pids)
     assert [] == [pid for pid in pids if psutil.pid_exists(pid)]
     assert "fine" == engine.invoke(function, None).value
@@ -207,7 +208,7 @@ def test_initializer_has_its_own_deadline(engine: Engine, make_function: Functio
 
         assert (Status.INITIALIZER_TIMEOUT, 4211, True) == (result.status, result.error_code, result.cold_start)
         assert {
-            "errorMessage": "runtime initialization timed out after 0.25s",
+            "errorMessage": "runtime initialization timed out after 0.5s",
             "errorType": "initializer_timeout",
             "stackTrace": [],
         } == result.error
@@ -223,7 +224,7 @@ def test_loading_has_its_own_deadline(invoke: Invoker) -> None:
 
     assert (Status.LOAD_TIMEOUT, 4012) == (result.status, result.error_code)
     assert {
-        "errorMessage": "load function timed out after 0.25s",
+        "errorMessage": "load function timed out after 0.5s",
         "errorType": "load_timeout",
         "stackTrace": [],
     } == result.error
@@ -234,18 +235,18 @@ def test_slow_import_and_initializer_take_nothing_from_the_handlers_time(invoke:
     source = """
         import time
 
-        time.sleep(0.3)
+        time.sleep(0.6)
 
         def initializer(context):
-            time.sleep(0.3)
+            time.sleep(0.6)
 
         def handler(event, context):
             return context.getRemainingTimeInMilliSeconds()
     """
-    result = invoke(source, initializer="index.initializer", timeout_s=0.25)
+    result = invoke(source, initializer="index.initializer", timeout_s=TIMEOUT_S)
 
     assert Status.SUCCESS is result.status
-    assert 0 < result.value <= 250
+    assert 0 < result.value <= 500
 
 
 def test_a_whole_number_of_seconds_is_shown_as_one(invoke: Invoker) -> None:
