@@ -42,13 +42,14 @@ FULL: Final = (
 
 
 def run(source: str, folder: Path, *arguments: str | Path, **variables: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run ``fgengine invoke`` on the function *source*, which has 0.3 s unless *arguments* say otherwise."""
+    """Run ``fgengine invoke`` on the function *source*, with 0.3 s if it is the endless one."""
     code = folder / "index.py"
     code.write_text(source)
     dropped = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONIOENCODING", "PYTHONUTF8", "MPLBACKEND"}
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
+    timeout_s = "0.3" if source == ENDLESS else "30"
     return subprocess.run(
-        [sys.executable, "-m", "engine", "invoke", str(code), "--timeout", "0.3", *map(str, arguments)],
+        [sys.executable, "-m", "engine", "invoke", str(code), "--timeout", timeout_s, *map(str, arguments)],
         capture_output=True,
         check=False,
         encoding="utf-8",
