@@ -142,9 +142,9 @@ class Evil(Exception):
     attack = "raise Evil()"
     if method == "__getattribute__":
         attack = "try:\n    raise Evil()\nexcept Evil as error:\n    error.gone"
-    aftermath = arena(attack, more, timeout_s=0.25)
+    aftermath = arena(attack, more, timeout_s=0.5)
 
-    assert (Status.TIMEOUT, 250.0) == (aftermath.result.status, aftermath.result.summary.duration_ms)
+    assert (Status.TIMEOUT, 500.0) == (aftermath.result.status, aftermath.result.summary.duration_ms)
     assert not aftermath.instance_survived
 
 
