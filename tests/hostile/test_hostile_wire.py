@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.hostile.conftest import Aftermath, Arena
 
 BROKEN_PREFIX = "function result is invalid, error: the instance sent "
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.5
 
 
 def _assert_broken(aftermath: Aftermath, what: str) -> None:
