@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import pytest
 
 import engine as package
 from engine import Engine, Function, InvalidFunctionError, Result, Status
+from engine.instance import Instance
 from engine.model import Isolation
+from engine.pool import Pool
 from tests.conftest import FunctionMaker
 from tests.isolation.landlock import WITH_SIGNALS, landlock_abi
 
@@ -333,13 +336,23 @@ def test_dependency_that_was_removed_is_not_the_functions_fault(
         levels.invoke(function, None)
 
 
-def test_several_instances_share_nothing(own_engine: Engine, make_function: FunctionMaker) -> None:
+def test_several_instances_share_nothing(
+    own_engine: Engine, make_function: FunctionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Instances that run at once are each the second process of a namespace, with a network of its own."""
+    acquire, all_three = Pool.acquire, threading.Barrier(3)
+
+    def acquire_together(pool: Pool) -> Instance | None:
+        """So that none of them is back before the last one is asked for."""
+        instance = acquire(pool)
+        all_three.wait(20)
+        return instance
+
+    monkeypatch.setattr(Pool, "acquire", acquire_together)
     source = """
-        import os, time
+        import os
 
         def handler(event, context):
-            time.sleep(0.2)
             return [os.getpid()] + [os.readlink("/proc/self/ns/" + kind) for kind in
                                     ("user", "pid", "mnt", "ipc", "uts", "net")]
     """
