@@ -30,7 +30,7 @@ FILLINGS = {
         "if os.fork() == 0:\n    write(os.open('full', os.O_CREAT | os.O_WRONLY), b'x' * (8 * 2 ** 20))\nhang()"
     ),
     "a file, and a return": (
-        "write(os.open('full', os.O_CREAT | os.O_WRONLY), b'x' * (8 * 2 ** 20))\ntime.sleep(0.15)\nreturn 'full'"
+        "write(os.open('full', os.O_CREAT | os.O_WRONLY), b'x' * (8 * 2 ** 20))\ntime.sleep(1.0)\nreturn 'full'"
     ),
     "folders beyond the longest path": (
         "for _ in range(30):\n    os.mkdir('f' * 200)\n    os.chdir('f' * 200)\n"
