@@ -117,7 +117,8 @@ def test_sending_is_no_news(pipes: Pipes) -> None:
 def test_pipes_are_given_room_as_far_as_there_is_some(
     pipes: Pipes,
     monkeypatch: pytest.MonkeyPatch,
-    has_room: bool,  # noqa: FBT001
+    *,
+    has_room: bool,
 ) -> None:
     """For what does not fit, what is written ahead, and much output; who may have no more goes on with small pipes."""
     call = fcntl.fcntl
