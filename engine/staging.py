@@ -13,9 +13,9 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
-from engine.archives import ArchiveError, extract
 from engine.errors import InvalidFunctionError
 from engine.model import Function
 
@@ -84,7 +84,7 @@ class Staging:
             if _is_folder("dependencies", path):
                 dependencies.append(path)
             elif _is_zip(path):
-                folder, state = self._from_file("dependencies", path, extract)
+                folder, state = self._from_file("dependencies", path, partial(_unpack, "dependencies", path))
                 dependencies.append(folder)
                 watched.append((path, state))
             else:
@@ -99,7 +99,7 @@ class Staging:
             paths = dict.fromkeys(handler_file(code, entry) for entry in entries)
             return code, [(path, _state_of(path)) for path in paths]
         if _is_zip(code):
-            folder, state = self._from_file("code", code, extract)
+            folder, state = self._from_file("code", code, partial(_unpack, "code", code))
         elif code.endswith(".py"):
             _check_entries_in(code, function)
             folder, state = self._from_file("code", code, lambda file, folder: _copy(file, folder, code))
@@ -117,10 +117,7 @@ class Staging:
             # Of the open file, not of the path: a file that is replaced right now must not lend its state to the
             # content of the one before.
             state = _state(os.fstat(file.fileno()))
-            try:
-                return self._filled((path, state), file, fill), state
-            except ArchiveError as error:
-                raise InvalidFunctionError(field, path, str(error)) from error
+            return self._filled((path, state), file, fill), state
 
     def _filled(self, key: _Key, file: BinaryIO, fill: Callable[[BinaryIO, str], None]) -> str:
         """Return the folder for *key*, filled once, by the first thread that asks for it; the others wait."""
@@ -136,6 +133,15 @@ class Staging:
                     raise
                 self._folders[key] = folder
         return folder
+
+
+def _unpack(field: str, path: str, file: BinaryIO, folder: str) -> None:
+    from engine.archives import ArchiveError, extract  # noqa: PLC0415  # 5 ms of zipfile, and most code is in folders
+
+    try:
+        extract(file, folder)
+    except ArchiveError as error:
+        raise InvalidFunctionError(field, path, str(error)) from error
 
 
 def handler_file(root: str, entry: str) -> str:
