@@ -9,7 +9,8 @@ that fills its memory is caught within a millisecond's worth of it.
 A look at an instance without children takes 20 microseconds. One at 300 processes takes 30 ms and one at 20,000
 files 100 ms, and no deadline can wait for that. So a look is taken in steps: it stops after 2 ms, or at the deadline,
 and the next one goes on from there. What is summed up over a while may count what moved from one process or folder
-to another twice: a limit that such a sum is over is believed when the sum after it is over it as well.
+to another twice: a limit that such a sum is over is believed when the sum after it is over it as well. Between two sums
+the tree is estimated by what its processes have grown since the last one, in a hundredth of the time.
 
 Instances that do nothing are looked at once a second, because what they left behind may grow. Most have left nothing
 behind: no child, no thread but their own two. For them a look is three short reads.
@@ -101,6 +102,7 @@ class Guard:
         self._timeline: Timeline | None = None
         self._is_unread: Callable[[], bool] | None = None
         self._look: Iterator[Ended | None] | None = None
+        self._resume_at_ns = 0
         self._suspected = False
         self._over_bytes = 0
         self._longest_step_ns = 0
@@ -194,12 +196,18 @@ class Guard:
 
     def _go_on(self, steps: Callable[[int], Iterator[Ended | None]], now_ns: int, until_ns: int) -> Ended | None:
         """Go on with the look that was left off, or begin one; leave off in time."""
+        estimate = self._meter.estimate()
+        if estimate > self._limits.memory_bytes:
+            self._meter.remember(estimate)
+            self._draw(now_ns, estimate)
+            return Ended.OUT_OF_MEMORY
+        if self._look is not None and now_ns < self._resume_at_ns:
+            self._interval_ns = min(self._resume_at_ns - now_ns, self._next_interval_ns(estimate, 1))
+            return None
         look, self._look = self._look, None
         is_resumed = look is not None
         if look is None:
             look = steps(now_ns)
-        elif self._meter.resident_bytes() > self._limits.memory_bytes:
-            return Ended.OUT_OF_MEMORY
         at_ns = now_ns
         for passed in look:
             before_ns, at_ns = at_ns, self._clock()
@@ -215,7 +223,8 @@ class Guard:
                 return None
             if at_ns >= until_ns:
                 self._look = look
-                self._interval_ns = max(_SHORTEST_INTERVAL_NS, at_ns - now_ns)
+                self._resume_at_ns = at_ns + max(_SHORTEST_INTERVAL_NS, at_ns - now_ns)
+                self._interval_ns = min(self._resume_at_ns - at_ns, self._next_interval_ns(estimate, 1))
                 return None
         self._suspected = False
         return None
@@ -237,6 +246,8 @@ class Guard:
                 used = self._over_bytes = sum_bytes
                 yield Ended.OUT_OF_MEMORY if used > self._limits.memory_bytes else None
             self._meter.remember(used)
+        else:
+            self._meter.forget_tree()
         self._draw(now_ns, used)
         self._interval_ns = self._next_interval_ns(used, tree.tasks)
         if tree.tasks > self._limits.processes:

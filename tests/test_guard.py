@@ -44,6 +44,7 @@ class FakeInstance:
     closed: list[str] = field(default_factory=list)
     below: list[int] = field(default_factory=list)
     step_takes_ns: int = 0
+    estimated: int = 0
     pid: int = 1
 
     def look(self) -> tuple[int, list[int]]:
@@ -68,6 +69,12 @@ class FakeInstance:
         for counted in range(len(below) + 1):
             self.now_ns += self.step_takes_ns if counted else 0
             yield self.used + sum(below[:counted]) * MB
+
+    def estimate(self) -> int:
+        return max(self.used, self.estimated)
+
+    def forget_tree(self) -> None:
+        pass
 
     def peak_bytes(self) -> int:
         return self.peak
@@ -111,6 +118,12 @@ def guard_of(instance: FakeInstance, timeline: Timeline | None = None, group: Gr
     guard = Guard(threads, LIMITS, meter, scratch, group=group, clock=lambda: instance.now_ns)
     guard.start(instance.now_ns, timeline)
     return guard
+
+
+def next_look(instance: FakeInstance, guard: Guard) -> Ended | None:
+    """Look when it is due."""
+    instance.now_ns += guard.next_interval_ns()
+    return guard.inspect(NEVER_NS)
 
 
 @pytest.mark.parametrize(
@@ -319,13 +332,37 @@ def test_large_tree_is_looked_at_in_pieces(instance: FakeInstance, guard: Guard)
     """No look takes more than 2 ms and one step, and a pause as long follows."""
     instance.below, instance.step_takes_ns = [0] * 100, MS // 2
     took_ns = []
+    too_soon_ns = []
     while not took_ns or guard.has_more_to_see():
         started_ns = instance.now_ns
         assert guard.inspect(NEVER_NS) is None
-        took_ns.append(instance.now_ns - started_ns)
+        stopped_ns = instance.now_ns
+        took_ns.append(stopped_ns - started_ns)
+        instance.now_ns += took_ns[-1] - 1
+        if guard.has_more_to_see():
+            guard.inspect(NEVER_NS)
+            too_soon_ns.append(instance.now_ns - stopped_ns - took_ns[-1] + 1)
+        instance.now_ns += 1
 
     assert 100 * MS // 2 == sum(took_ns)
     assert 2 * MS == max(took_ns)
+    assert [0] * (len(took_ns) - 1) == too_soon_ns
+
+
+def test_limit_is_watched_while_a_long_look_pauses(instance: FakeInstance, guard: Guard) -> None:
+    """By what the tree is estimated to have, again when that could be over the limit."""
+    instance.below, instance.step_takes_ns = [0] * 100, 4 * MS
+    instance.estimated = 120 * MB
+    guard.inspect(NEVER_NS)
+    interval_ns = guard.next_interval_ns()
+    instance.now_ns += interval_ns
+    within = guard.inspect(NEVER_NS)
+    instance.estimated = 128 * MB + 1
+    instance.now_ns += interval_ns
+
+    assert 8 * MB * 10**9 // (4 << 30) == interval_ns
+    assert (None, Ended.OUT_OF_MEMORY) == (within, guard.inspect(NEVER_NS))
+    assert (Ended.OUT_OF_MEMORY, 128 * MB + 1) == guard.judge(Ended.OUT_OF_MEMORY)
 
 
 def test_look_stops_at_the_deadline(instance: FakeInstance, guard: Guard) -> None:
@@ -344,11 +381,11 @@ def test_look_stops_at_the_deadline(instance: FakeInstance, guard: Guard) -> Non
 def test_limit_that_is_passed_over_many_looks_is_found_by_the_second_sum(instance: FakeInstance, guard: Guard) -> None:
     """What moved from one process to another meanwhile was counted twice: only who is over it again is over it."""
     instance.below, instance.step_takes_ns = [2] * 100, MS // 2
-    verdicts = [guard.inspect(NEVER_NS) for _ in range(60)]
+    verdicts = [next_look(instance, guard) for _ in range(60)]
     guard.start(instance.now_ns)
-    once = [guard.inspect(NEVER_NS) for _ in range(15)]
+    once = [next_look(instance, guard) for _ in range(15)]
     instance.below = [0] * 100
-    never_again = [guard.inspect(NEVER_NS) for _ in range(60)]
+    never_again = [next_look(instance, guard) for _ in range(60)]
 
     assert 2 * 15 - 1 == verdicts.index(Ended.OUT_OF_MEMORY)
     assert {None} == {*once, *never_again}

@@ -170,6 +170,72 @@ def test_memory_of_the_host_is_not_the_childs(child: Child) -> None:
     assert 1 <= megabytes(peak) <= 60
 
 
+GROWING_CHILD = """
+def grow():
+    kept = [hold(16)]
+    while True:
+        os.write(told, b"!")
+        act = os.read(orders, 1)
+        if act == b"+":
+            kept.append(hold(32))
+        elif act == b"-":
+            kept.pop().close()
+        else:
+            os._exit(0)
+"""
+ORDERED = (
+    "(heard, told), (orders, order) = os.pipe(), os.pipe()",
+    f"exec({GROWING_CHILD!r})",
+    "pid = os.fork() or grow()",
+    "os.read(heard, 1)",
+)
+
+
+def test_estimate_follows_a_tree_after_its_sum(child: Child, meter: MemoryMeter) -> None:
+    """What its processes take and give back since; and what one that ended had counts no more."""
+    for line in ORDERED:
+        child.do(line)
+    (below,) = survey(child.pid)[1]
+    before = meter.sample([below])
+    estimates = [meter.estimate()]
+    meter.sample([])  # how the next look begins
+    more, less = ("os.write(order, b'+'); os.read(heard, 1)", "os.write(order, b'-'); os.read(heard, 1)")
+    for act in (more, "kept = hold(8)", less):
+        child.do(act)
+        estimates.append(meter.estimate())
+    child.do("os.write(order, b'x'); os.waitpid(pid, 0)")
+    after = meter.estimate()
+
+    assert [0, 32, 40, 8] == [megabytes(each - before) for each in estimates]
+    assert meter.resident_bytes() == after
+
+
+def test_estimate_counts_once_what_was_shared_by_a_fork(child: Child, meter: MemoryMeter) -> None:
+    """A process that forks, and one that writes to what it shares, have no more pages by that than the sum knew."""
+    child.do("held = hold(64)")
+    child.do("child(lambda: None)")
+    before = meter.sample(survey(child.pid)[1])
+    child.do("child(lambda: None)")
+    estimate = meter.estimate()
+    known = meter.sample(survey(child.pid)[1])
+
+    assert 0 == megabytes(estimate - before)
+    assert megabytes(known - before) <= 2
+
+
+def test_tree_that_ended_is_forgotten(child: Child, meter: MemoryMeter) -> None:
+    """Its numbers may be those of others by then."""
+    for line in ORDERED:
+        child.do(line)
+    meter.sample(survey(child.pid)[1])
+    meter.forget_tree()
+    child.do("os.write(order, b'+'); os.read(heard, 1)")
+    estimate = meter.estimate()
+    child.do("os.write(order, b'x'); os.waitpid(pid, 0)")
+
+    assert 0 == megabytes(estimate - meter.resident_bytes())
+
+
 HOLD = "held = hold(32)"
 MLOCK = (
     "import ctypes; b = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE); "
