@@ -263,7 +263,7 @@ class Guard:
             self._timeline = self._is_unread = None
             self._scratch_due_ns = now_ns
             yield from self._steps(now_ns)
-        elif self._meter.resident_bytes() > self._limits.memory_bytes or self._kernel_has_killed():
+        elif self._kernel_has_killed():
             yield Ended.OUT_OF_MEMORY
 
     def _count_files(self) -> Iterator[Ended | None]:
