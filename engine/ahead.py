@@ -10,7 +10,8 @@ not started, and can run again elsewhere when the instance has to go.
 Replies that are found together ended within one span of the engine's clock. It is shared out among them in the
 proportions that the child claims: a lie moves time among invocations of the same function that ended together, and
 changes nothing of their sum. They have one peak of memory, the kernel's mark over all of them, which is an upper bound
-for each. If it is over the limit, the one that claims the longest time is told so.
+for each. The head has begun by then, and nobody knows how much of that mark is its own: it is an upper bound for the
+head as well. If it is over the limit, the one that claims the longest time is told so, and the others were within it.
 
 Before the engine kills for a deadline or a limit, it stops the instance and looks for a reply once more: one that
 was written in the last moment wins, and the next request, which had begun by then, goes on.
@@ -80,6 +81,7 @@ class Ahead:
         self._free_at_ns = 0
         self._look_at_ns = 0
         self._is_first = False  # nothing was written or answered since the head was written
+        self._earlier_peak_bytes = 0  # of what was judged last: the head had begun by then
         channel.widen()
 
     def write(self, requests: Iterable[Request]) -> None:
@@ -92,6 +94,7 @@ class Ahead:
             )
         self._is_first = len(frames) == len(self.in_flight)
         if self._is_first:
+            self._earlier_peak_bytes = 0
             self._begin()
             self._channel.send(b"".join(frames))
         elif frames:
@@ -151,7 +154,9 @@ class Ahead:
     def _judged(self, replied: list[tuple[Request, Frame]]) -> list[Finished]:
         """Return the verdicts on what ended since the last look, and let the time of the next one begin."""
         self._channel.read_pending_output()  # written before the replies were
-        ended, peak_bytes = self._guard.judge(Ended.REPLIED)
+        ended, marked_bytes = self._guard.judge(Ended.REPLIED)
+        peak_bytes = max(marked_bytes, self._earlier_peak_bytes)
+        bound_bytes = min(peak_bytes, self._guard.limits.memory_bytes)
         claims = [frame.claimed_ns for _, frame in replied]
         spans = shares(monotonic_ns() - self._free_at_ns, claims)
         culprit = -1 if ended is Ended.REPLIED else claims.index(max(claims))
@@ -160,10 +165,11 @@ class Ahead:
             if at == culprit:
                 verdict = Verdict(ended, spans[at], peak_bytes)
             else:
-                verdict = Verdict(Ended.REPLIED, spans[at], peak_bytes, frame)
+                verdict = Verdict(Ended.REPLIED, spans[at], bound_bytes, frame)
             finished.append(Finished(request, verdict, self._log.take_until(protocol.end_of_log(request.token))))
         self._is_first = False
         if self.in_flight:
+            self._earlier_peak_bytes = min(marked_bytes, self._guard.limits.memory_bytes)
             self._begin()
         return finished
 
@@ -191,6 +197,7 @@ class Ahead:
         self.is_over = True
         span_ns = self._timeout_ns if ended is Ended.TIMED_OUT else monotonic_ns() - self._free_at_ns
         finally_ended, peak_bytes = self._guard.judge(ended)
+        peak_bytes = max(peak_bytes, self._earlier_peak_bytes)
         return Finished(self.in_flight.popleft(), Verdict(finally_ended, span_ns, peak_bytes, None, detail), None)
 
 

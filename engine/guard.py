@@ -78,7 +78,11 @@ class Limits:
 
 
 class Guard:
-    """Holds one instance against its limits. Not thread-safe."""
+    """Holds one instance against its limits. Not thread-safe.
+
+    Attributes:
+        limits: What it may use.
+    """
 
     def __init__(
         self,
@@ -91,7 +95,7 @@ class Guard:
         clock: Clock = monotonic_ns,
     ) -> None:
         self._threads = threads
-        self._limits = limits
+        self.limits = limits
         self._meter = meter
         self._scratch = scratch
         self._group = group
@@ -169,11 +173,11 @@ class Guard:
         peak_bytes = self._meter.peak_bytes()  # after that look: no point of a timeline is above its peak
         # The kernel needs some time to run out; an invocation that was shorter pays nothing for the question.
         if ran_ns > _SHORTEST_INTERVAL_NS and self._kernel_has_killed():
-            return Ended.OUT_OF_MEMORY, max(peak_bytes, self._limits.memory_bytes)
+            return Ended.OUT_OF_MEMORY, max(peak_bytes, self.limits.memory_bytes)
         if ended is Ended.REPLIED and ran_ns > _SHORTEST_INTERVAL_NS and self._has_too_many():
             return Ended.TOO_MANY_PROCESSES, peak_bytes
         if ended is Ended.REPLIED or ended is Ended.TIMED_OUT:
-            if peak_bytes > self._limits.memory_bytes:
+            if peak_bytes > self.limits.memory_bytes:
                 return Ended.OUT_OF_MEMORY, peak_bytes
             # An invocation that was shorter had no time to fill a disk, and pays nothing for the question.
             if self._scratch.is_quick or ran_ns > _SCRATCH_INTERVAL_NS:
@@ -185,9 +189,9 @@ class Guard:
     def _judge_short(self) -> tuple[Ended, int]:
         """Judge a reply before any look was due: there are no samples, and the kernel had no time to run out."""
         peak_bytes = self._meter.short_peak_bytes()
-        if peak_bytes > self._limits.memory_bytes:
+        if peak_bytes > self.limits.memory_bytes:
             return Ended.OUT_OF_MEMORY, peak_bytes
-        is_full = self._scratch.is_quick and self._scratch.used_bytes() > self._limits.scratch_bytes
+        is_full = self._scratch.is_quick and self._scratch.used_bytes() > self.limits.scratch_bytes
         return (Ended.DISK_FULL if is_full else Ended.REPLIED), peak_bytes
 
     def close(self) -> None:
@@ -197,7 +201,7 @@ class Guard:
     def _go_on(self, steps: Callable[[int], Iterator[Ended | None]], now_ns: int, until_ns: int) -> Ended | None:
         """Go on with the look that was left off, or begin one; leave off in time."""
         estimate = self._meter.estimate()
-        if estimate > self._limits.memory_bytes:
+        if estimate > self.limits.memory_bytes:
             self._meter.remember(estimate)
             self._draw(now_ns, estimate)
             return Ended.OUT_OF_MEMORY
@@ -235,22 +239,22 @@ class Guard:
             yield Ended.NOT_BEGUN
         used = self._meter.sample([])
         # Its peak as well: who was over the limit for a moment, then waits for half an hour, is not let wait.
-        if max(used, self._meter.highest_bytes()) > self._limits.memory_bytes or self._kernel_has_killed():
+        if max(used, self._meter.highest_bytes()) > self.limits.memory_bytes or self._kernel_has_killed():
             self._over_bytes = used
             yield Ended.OUT_OF_MEMORY
         tree = proc.Tree()
         for _ in self._threads.walk(tree):
-            yield Ended.TOO_MANY_PROCESSES if tree.tasks > self._limits.processes else None
+            yield Ended.TOO_MANY_PROCESSES if tree.tasks > self.limits.processes else None
         if tree.below:
             for sum_bytes in self._meter.sample_steps(tree.below):
                 used = self._over_bytes = sum_bytes
-                yield Ended.OUT_OF_MEMORY if used > self._limits.memory_bytes else None
+                yield Ended.OUT_OF_MEMORY if used > self.limits.memory_bytes else None
             self._meter.remember(used)
         else:
             self._meter.forget_tree()
         self._draw(now_ns, used)
         self._interval_ns = self._next_interval_ns(used, tree.tasks)
-        if tree.tasks > self._limits.processes:
+        if tree.tasks > self.limits.processes:
             yield Ended.TOO_MANY_PROCESSES
         if now_ns >= self._scratch_due_ns:
             yield from self._count_files()
@@ -273,7 +277,7 @@ class Guard:
             took_ns += self._clock() - before_ns
             # A folder of 100,000 files takes longer to count: never more than a tenth of the time goes into it.
             self._scratch_due_ns = before_ns + max(_SCRATCH_INTERVAL_NS, 10 * took_ns)
-            yield Ended.DISK_FULL if used_bytes > self._limits.scratch_bytes else None
+            yield Ended.DISK_FULL if used_bytes > self.limits.scratch_bytes else None
             before_ns = self._clock()
 
     def _within(self, steps: Iterator[Ended | None], until_ns: int | None) -> Iterator[Ended | None]:
@@ -295,7 +299,7 @@ class Guard:
         tree = proc.Tree()
         for _ in self._threads.walk(tree):
             pass
-        return tree.tasks > self._limits.processes
+        return tree.tasks > self.limits.processes
 
     def _kernel_has_killed(self) -> bool:
         """Whether the kernel killed something of the instance's group for its memory, the instance or another."""
@@ -323,8 +327,8 @@ class Guard:
         self._draw(now_ns, used)
 
     def _next_interval_ns(self, used_bytes: int, tasks: int) -> int:
-        until_full = (self._limits.memory_bytes - used_bytes) * NS_PER_S // _FASTEST_FILL_BYTES_PER_S
-        until_many = (self._limits.processes - tasks) * NS_PER_S // _FASTEST_FORKS_PER_S
+        until_full = (self.limits.memory_bytes - used_bytes) * NS_PER_S // _FASTEST_FILL_BYTES_PER_S
+        until_many = (self.limits.processes - tasks) * NS_PER_S // _FASTEST_FORKS_PER_S
         return max(_SHORTEST_INTERVAL_NS, min(_LONGEST_INTERVAL_NS, until_full, until_many))
 
 

@@ -170,6 +170,7 @@ def test_memory_over_the_limit_is_found(own_engine: Engine, acting: Any) -> None
     assert Status.OUT_OF_MEMORY is results[5].status
     assert [5] == [at for at, result in enumerate(results) if not result.ok]
     assert results[5].summary.memory_used_mb > 128
+    assert all(result.summary.memory_used_mb <= 128 for result in results if result.ok)
 
 
 def test_each_has_its_own_log(own_engine: Engine, acting: Any) -> None:
@@ -474,6 +475,59 @@ def test_reply_of_the_last_moment_wins_and_the_next_goes_on(
 
     assert [[1, pid], [2, pid], [3, pid]] == [result.value for result in found]
     assert found[0].summary.duration_ms > 600
+
+
+GREAT_FOR_A_MOMENT = """
+    import mmap
+    import os
+
+    def handler(event, context):
+        if event == "great":
+            block = mmap.mmap(-1, 40 << 20)
+            block[::4096] = b"x" * (40 << 8)
+            block.close()
+            with open(os.environ["BEGUN"], "w") as begun:
+                begun.write("and freed")
+            open(os.environ["GO"]).read()
+        return event
+"""
+
+
+@pytest.mark.slow
+def test_peak_before_the_engine_saw_the_reply_before_is_told(
+    own_engine: Engine, make_function: FunctionMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of either invocation, so it is told for both; the one after them begins anew."""
+    pulled, wait, lend = threading.Event(), Channel.wait, Fleet.lend
+    begun, go = tmp_path / "begun", tmp_path / "go"
+
+    def lend_late(*arguments: Any) -> Loan:
+        pulled.wait(20)  # else the first may be written alone
+        return lend(*arguments)
+
+    def held_up(channel: Channel, timeout_ns: int) -> int:
+        if threading.current_thread().name == "fgengine-map":
+            monkeypatch.setattr(Channel, "wait", wait)
+            assert "and freed" == begun.read_text()
+        return wait(channel, timeout_ns)
+
+    def events() -> Iterator[str]:
+        yield from ("small", "great")
+        pulled.set()
+
+    os.mkfifo(begun)
+    os.mkfifo(go)
+    function = make_function(GREAT_FOR_A_MOMENT, memory_mb=128, user_data={"BEGUN": str(begun), "GO": str(go)})
+    own_engine.invoke(function, "first")
+    monkeypatch.setattr(Channel, "wait", held_up)
+    monkeypatch.setattr(Fleet, "lend", lend_late)
+    results = own_engine.map(function, events())
+    found = [next(results)]
+    go.write_text("on")
+    found += [next(results), own_engine.invoke(function, "after")]
+
+    assert ["small", "great", "after"] == [result.value for result in found]
+    assert [True, True, False] == [result.summary.memory_used_mb > 40 for result in found]
 
 
 REMAINING = """
