@@ -201,8 +201,15 @@ class Engine:
         self._fleet.release_idle()
 
     def close(self) -> None:
-        """Kill everything that the engine started, and wait until all of it is gone. Idempotent."""
+        """Kill everything that the engine started, and wait until all of it is gone. Idempotent.
+
+        Called by the garbage collector, from somebody's ``__del__``, it may be on the engine's own thread, which cannot
+        wait for itself: that happens soon, then.
+        """
         if self._fleet.is_copy():
+            return
+        if self._fleet.is_on_own_thread():
+            self._finalizer()
             return
         self._fleet.refuse()
         with self._closing:  # a second thread that closes waits here until all is gone

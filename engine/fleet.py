@@ -154,14 +154,29 @@ class Fleet:
         for pool in list(self._pools.values()):
             pool.wait_until_unused(_RETURN_TIMEOUT_S)
 
+    def is_on_own_thread(self) -> bool:
+        """Whether the caller runs on the fleet's own thread: garbage is collected there as well."""
+        return self._janitor.is_this_thread()
+
     def dispose(self) -> None:
-        """End and remove all of it, at once; nothing in a forked copy of the host, which owns nothing of it."""
+        """End and remove all of it, at once; nothing in a forked copy of the host, which owns nothing of it.
+
+        On the fleet's own thread all of it is the last that this thread does: whatever it is in the middle of, it may
+        hold one of the locks that are needed.
+        """
         if self.is_copy():
             self._starter.abandon()
-            return
-        self._janitor.stop()
+        elif self._janitor.is_this_thread():
+            self._janitor.end_with(self._dispose_now)
+        else:
+            self._janitor.stop()
+            self._starter.close_stock()
+            self._janitor.join(_RETURN_TIMEOUT_S)
+            self._dispose_now()
+
+    def _dispose_now(self) -> None:
+        self.refuse()
         self._starter.close_stock()
-        self._janitor.join()
         self._starter.close()
         for pool in self._pools.values():
             for instance in pool.close():  # dead with their zygotes; none is left after end_all()

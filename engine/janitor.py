@@ -27,6 +27,7 @@ class Janitor:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._last_act: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Start the thread, unless it runs already or was stopped."""
@@ -45,19 +46,32 @@ class Janitor:
         self._stopped.set()
         self._wake.set()
 
-    def join(self) -> None:
-        """Wait until the thread has ended, unless this is it: garbage may be collected anywhere."""
+    def join(self, timeout_s: float) -> None:
+        """Wait until the thread has ended; not for ever, it may wait for a lock that the caller holds."""
         with self._lock:
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def is_this_thread(self) -> bool:
+        """Whether the caller runs on the janitor's own thread. Takes no lock."""
+        return self._thread is threading.current_thread()
+
+    def end_with(self, last_act: Callable[[], None]) -> None:
+        """Have it end, and do that last. Takes no lock: for who is on this very thread, in the middle of anything."""
+        self._last_act = last_act
 
     def _work(self) -> None:
         due_ns = 0
-        while not self._stopped.is_set():
+        while not self._is_over():
             self._wake.clear()  # before the work: what is asked for meanwhile is done in the next turn
             self._prepare()
             if monotonic_ns() >= due_ns:  # not each time that it is woken: a round looks at every instance
                 due_ns = self._do_what_is_due() + monotonic_ns()
-            if self._wake.wait(max(0, due_ns - monotonic_ns()) / NS_PER_S):
+            if not self._is_over() and self._wake.wait(max(0, due_ns - monotonic_ns()) / NS_PER_S):
                 self._stopped.wait(_COURTESY_S)
+        if self._last_act is not None:
+            self._last_act()
+
+    def _is_over(self) -> bool:
+        return self._last_act is not None or self._stopped.is_set()

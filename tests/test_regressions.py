@@ -36,13 +36,14 @@ from engine import (
 )
 from engine.clock import NS_PER_S
 from engine.control import Control
+from engine.instance import Instance
 from engine.launch import Zygote, ZygoteSpec
 from engine.payload import encode_event
 from engine.pool import Pool
 from tests.conftest import Holdings
 
 if TYPE_CHECKING:
-    from tests.conftest import FunctionMaker, Invoker
+    from tests.conftest import DeathWatch, FunctionMaker, Invoker
 
 PATIENCE_S = 20
 LATER_NS = 2**62
@@ -290,6 +291,71 @@ def test_forgotten_engine_leaves_no_descriptor(make_function: FunctionMaker) -> 
 
     assert before < during
     assert before == Holdings.now().descriptors
+
+
+@pytest.fixture(name="acting_on_its_own_thread")
+def _acting_on_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Has something done while an engine's own thread holds a lock: garbage is collected wherever it is due."""
+    acts: list[Callable[[], None]] = []
+    inspect_idle = Instance.inspect_idle
+
+    def act_and_inspect(instance: Instance) -> Any:
+        if acts:
+            acts.pop()()
+        return inspect_idle(instance)
+
+    monkeypatch.setattr(Instance, "inspect_idle", act_and_inspect)
+    return acts.append
+
+
+@on_one_runtime
+@pytest.mark.slow
+@pytest.mark.parametrize("is_closed", [False, True], ids=["forgotten", "closed by a finalizer"])
+def test_engine_that_is_garbage_on_its_own_thread_ends(
+    make_function: FunctionMaker,
+    wait_until_dead: DeathWatch,
+    acting_on_its_own_thread: Callable[[Callable[[], None]], None],
+    *,
+    is_closed: bool,
+) -> None:
+    """It stood still for ever when that thread looked at an idle instance: all of this needs the lock that it held."""
+    held = [Engine()]
+    pid = held[0].invoke(make_function(ECHO), 1).value[1]
+    root = held[0]._fleet._workspace.root
+    janitor = held[0]._fleet._janitor._thread
+    assert janitor is not None
+    acting_on_its_own_thread(held[0].close if is_closed else held.clear)
+    wait_until_dead(pid)
+    janitor.join(PATIENCE_S)
+
+    assert (False, False) == (janitor.is_alive(), os.path.exists(root))
+    for engine in held:
+        with pytest.raises(EngineClosedError):
+            engine.invoke(make_function(ECHO), 1)
+
+
+@on_one_runtime
+@pytest.mark.slow
+def test_engine_is_forgotten_by_who_holds_what_its_thread_waits_for(
+    make_function: FunctionMaker, monkeypatch: pytest.MonkeyPatch, wait_until_dead: DeathWatch
+) -> None:
+    """The garbage collector may come in the middle of writing a log, which the engine's thread is about to write to."""
+    monkeypatch.setattr(fleet, "_RETURN_TIMEOUT_S", 0.05)
+    is_waiting, lock = threading.Event(), threading.Lock()
+
+    class Logger:
+        def info(self, event: str, **_: object) -> None:
+            if event == "instance_killed":
+                is_waiting.set()
+                with lock:
+                    pass
+
+    engine = Engine(idle_timeout_s=0.05, logger=Logger())
+    pid = engine.invoke(make_function(ECHO), 1).value[1]
+    with lock:
+        assert is_waiting.wait(PATIENCE_S)
+        del engine
+    wait_until_dead(pid)
 
 
 # Functions that nobody calls any more
