@@ -31,12 +31,15 @@ _LOOKS_NS: Final = 2 * NS_PER_MS
 _REST_FACTOR: Final = 300
 """However many instances are idle, the looks take no more than this part of a core."""
 
+_RELEASE_PAUSE_NS: Final = 10 * NS_PER_MS
+"""However short the idle timeout is: one of a microsecond had the thread take a whole core, with nothing to release."""
+
 _UNFINISHED_LOOK_FACTOR: Final = 4
 """An instance with hundreds of helpers is looked at in pieces, with pauses between them."""
 
 
 class Upkeep:
-    """Releases what was idle for too long, or grew while idle. For one thread at a time.
+    """Releases what was idle for too long, or grew while idle. do_what_is_due() is for one thread at a time.
 
     Args:
         pools: The pools by function; those that nobody uses any more are taken out.
@@ -70,7 +73,8 @@ class Upkeep:
             self.release_idle_since(now - self._idle_timeout_ns)
             self.forget_unused(now - self._idle_timeout_ns)
             resting = [since for pool in list(self._pools.values()) if (since := pool.resting_since_ns()) is not None]
-            self._release_at_ns = min(resting, default=now) + self._idle_timeout_ns
+            due_ns = min(resting, default=now) + self._idle_timeout_ns
+            self._release_at_ns = max(due_ns, now + _RELEASE_PAUSE_NS)
         look_in_ns = self._look_at_idle()
         return max(0, min(look_in_ns, self._release_at_ns - monotonic_ns()))
 

@@ -57,12 +57,13 @@ class House:
     """Pools with one idle instance each, and what became of them."""
 
     now_ns: int = 0
+    idle_timeout_ns: int = IDLE_TIMEOUT_NS
     pools: dict[Function, Pool] = field(default_factory=dict)
     ended: list[tuple[Instance, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         enforcement = cast("Enforcement", NothingToSweep())
-        self.upkeep = Upkeep(self.pools, threading.Lock(), enforcement, self.end, IDLE_TIMEOUT_NS)
+        self.upkeep = Upkeep(self.pools, threading.Lock(), enforcement, self.end, self.idle_timeout_ns)
 
     def end(self, pool: Pool, instance: Instance, reason: str) -> None:
         pool.remove(instance)
@@ -78,8 +79,8 @@ class House:
 
 
 @pytest.fixture(name="house")
-def _house(monkeypatch: pytest.MonkeyPatch) -> House:
-    house = House()
+def _house(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> House:
+    house = House(idle_timeout_ns=getattr(request, "param", IDLE_TIMEOUT_NS))
     for module in (pool_module, upkeep_module):
         monkeypatch.setattr(module, "monotonic_ns", lambda: house.now_ns)
     return house
@@ -176,3 +177,15 @@ def test_busy_pool_is_not_let_go(house: House) -> None:
 
     assert NS_PER_S == house.upkeep.do_what_is_due()
     assert ([], [pool]) == (house.ended, list(house.pools.values()))
+
+
+@pytest.mark.parametrize("house", [1], indirect=True)
+def test_very_short_idle_timeout_is_no_reason_to_look_without_end(house: House) -> None:
+    """Neither while nothing is idle, nor while everything is lent."""
+    pauses_ns = [house.upkeep.do_what_is_due()]
+    idle = house.add(FakeInstance())
+    house.now_ns = 10 * NS_PER_MS
+    pauses_ns.append(house.upkeep.do_what_is_due())
+
+    assert [10 * NS_PER_MS] * 2 == pauses_ns
+    assert [(idle, "idle")] == house.ended
