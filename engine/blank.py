@@ -152,7 +152,8 @@ class Stock:
         self._size = size
         self._log_bytes = log_bytes
         self._filling = threading.Lock()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # see pool.py for why nothing enters the condition itself
+        self._changed = threading.Condition(self._lock)
         self._blanks: dict[Kind, deque[Blank]] = {}
         self._wanted: dict[Kind, Limits] = {}
         self._coming: Kind | None = None
@@ -162,7 +163,7 @@ class Stock:
 
     def order(self, kind: Kind, limits: Limits) -> None:
         """Have fill() start a blank of this *kind*, unless one was asked for already."""
-        with self._changed:
+        with self._lock:
             self._wanted.setdefault(kind, limits)
 
     def take(self, kind: Kind, limits: Limits) -> Blank | None:
@@ -172,7 +173,7 @@ class Stock:
         """
         if not self._size:
             return None
-        with self._changed:
+        with self._lock:
             self._wanted[kind] = limits
             if not self._blanks.get(kind) and self._coming == kind and not self._claimed:
                 self._claimed = True
@@ -187,12 +188,12 @@ class Stock:
     @contextmanager
     def urgent_start(self) -> Iterator[None]:
         """Keep fill() from starting more while somebody waits for a start: in a rush it would only be in the way."""
-        with self._changed:
+        with self._lock:
             self._urgent_starts += 1
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._urgent_starts -= 1
 
     def fill(self) -> None:
@@ -229,7 +230,7 @@ class Stock:
 
     def close(self) -> None:
         """Keep nothing any more, and end what is there. fill() ends soon, and whoever runs it waits for that."""
-        with self._changed:
+        with self._lock:
             self._closed = True
         self.clear()
 
@@ -239,7 +240,7 @@ class Stock:
 
     def _next_order(self) -> tuple[Kind, Limits] | None:
         self._drop([kind for kind in list(self._wanted) if not kind.zygote.can_start()], Blank.discard)
-        with self._changed:
+        with self._lock:
             if self._closed or self._urgent_starts:
                 return None
             for kind, limits in self._wanted.items():
@@ -250,7 +251,7 @@ class Stock:
 
     def _deliver(self, kind: Kind, blank: Blank | None) -> bool:
         """Put *blank* into the stock, and tell who waits for it; without one, nobody wants it any more."""
-        with self._changed:
+        with self._lock:
             self._coming = None
             self._changed.notify_all()
             if blank is None:
@@ -261,7 +262,7 @@ class Stock:
             return False
 
     def _drop(self, kinds: list[Kind], how: Callable[[Blank], None]) -> None:
-        with self._changed:
+        with self._lock:
             dropped = [blank for kind in kinds for blank in self._blanks.pop(kind, ())]
             for kind in kinds:
                 self._wanted.pop(kind, None)

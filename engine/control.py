@@ -64,7 +64,8 @@ class Control:
         self._sending = threading.Lock()
         self._serials = itertools.count(1)
         self._garbled = False
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # see pool.py for why nothing enters the condition itself
+        self._changed = threading.Condition(self._lock)
         self._is_read = False
         self._awaited = {0}  # serials; 0 is the first word of a zygote
         self._answers: dict[int, Answer] = {}
@@ -94,7 +95,7 @@ class Control:
         """
         serial = next(self._serials)
         frame = protocol.encode({**header, "serial": serial})  # before anything is sent: it raises for what is no JSON
-        with self._changed:
+        with self._lock:
             self._awaited.add(serial)
         try:
             self._send(frame)
@@ -110,7 +111,7 @@ class Control:
             InstanceStartError: The zygote is gone, or stayed silent.
             ProtocolError: It sent something that is no frame.
         """
-        with self._changed:
+        with self._lock:
             self._wait(lambda: pid in self._exits, timeout_ns)
             return self._exits.pop(pid)
 
@@ -142,12 +143,12 @@ class Control:
                 raise
 
     def _answer(self, serial: int, timeout_ns: int) -> Answer:
-        with self._changed:
+        with self._lock:
             self._wait(lambda: serial in self._answers, timeout_ns)
             return self._answers.pop(serial)
 
     def _forget(self, serial: int) -> None:
-        with self._changed:
+        with self._lock:
             self._awaited.discard(serial)
             answer = self._answers.pop(serial, None)
         if answer is not None:
@@ -162,15 +163,16 @@ class Control:
                     raise InstanceStartError(self._story("the zygote stayed silent"))
                 continue
             self._is_read = True
-            self._changed.release()
+            answers: list[Answer] = []
             try:
+                self._lock.release()
                 answers = self._read(deadline_ns)
             finally:
-                self._changed.acquire()
+                self._lock.acquire()
                 self._is_read = False
+                for answer in answers:  # first of all: nobody tells it twice, and who waits for an exit would for 30 s
+                    self._put_down(answer)
                 self._changed.notify_all()  # also when this thread was interrupted, or the zygote died
-            for answer in answers:
-                self._put_down(answer)
 
     def _read(self, deadline_ns: int) -> list[Answer]:
         while not is_ready(self._socket.fileno(), select.POLLIN, min(_SILENCE_NS, deadline_ns - monotonic_ns())):

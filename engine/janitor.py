@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from engine.clock import NS_PER_S, monotonic_ns
@@ -23,8 +26,9 @@ class Janitor:
     def __init__(self, prepare: Callable[[], None], do_what_is_due: Callable[[], int]) -> None:
         self._prepare = prepare
         self._do_what_is_due = do_what_is_due
-        self._wake = threading.Event()
-        self._stopped = threading.Event()
+        # Not an Event: that is Python code around a lock, which a KeyboardInterrupt in there leaves taken for good.
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._is_stopped = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._last_act: Callable[[], None] | None = None
@@ -33,18 +37,18 @@ class Janitor:
         """Start the thread, unless it runs already or was stopped."""
         if self._thread is None:
             with self._lock:
-                if self._thread is None and not self._stopped.is_set():
+                if self._thread is None and not self._is_stopped:
                     self._thread = threading.Thread(target=self._work, name="fgengine-janitor", daemon=True)
                     self._thread.start()
 
     def wake(self) -> None:
         """Have it come now."""
-        self._wake.set()
+        self._calls.put(None)
 
     def stop(self) -> None:
         """Have it end; join() waits for that."""
-        self._stopped.set()
-        self._wake.set()
+        self._is_stopped = True
+        self._calls.put(None)
 
     def join(self, timeout_s: float) -> None:
         """Wait until the thread has ended; not for ever, it may wait for a lock that the caller holds."""
@@ -64,14 +68,21 @@ class Janitor:
     def _work(self) -> None:
         due_ns = 0
         while not self._is_over():
-            self._wake.clear()  # before the work: what is asked for meanwhile is done in the next turn
+            while not self._calls.empty():  # before the work: what is asked for meanwhile is done in the next turn
+                self._calls.get()
             self._prepare()
             if monotonic_ns() >= due_ns:  # not each time that it is woken: a round looks at every instance
                 due_ns = self._do_what_is_due() + monotonic_ns()
-            if not self._is_over() and self._wake.wait(max(0, due_ns - monotonic_ns()) / NS_PER_S):
-                self._stopped.wait(_COURTESY_S)
+            if not self._is_over() and self._is_called_within(max(0, due_ns - monotonic_ns()) / NS_PER_S):
+                time.sleep(_COURTESY_S)
         if self._last_act is not None:
             self._last_act()
 
+    def _is_called_within(self, timeout_s: float) -> bool:
+        with suppress(queue.Empty):
+            self._calls.get(timeout=timeout_s)
+            return not self._is_over()
+        return False
+
     def _is_over(self) -> bool:
-        return self._last_act is not None or self._stopped.is_set()
+        return self._last_act is not None or self._is_stopped

@@ -69,7 +69,9 @@ class Stream:
         self._pending: deque[Request] = deque()
         self._done: deque[Result | BaseException] = deque()
         # Reentrant: the garbage collector may close a forgotten iteration on any thread, on the stream's own as well.
-        self._changed = threading.Condition()
+        # See pool.py for why nothing enters the condition itself.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._is_idle = False  # the stream's thread waits for a request
         self._is_awaited = False  # the consumer waits for a result
         self._is_stopped = False
@@ -130,14 +132,14 @@ class Stream:
         if thread.ident is None:
             thread.start()
         elif self._is_idle:
-            with self._changed:
+            with self._lock:
                 self._changed.notify_all()
 
     def _take(self) -> Result:
         if os.getpid() != self._pid:
             raise EngineClosedError("this process is a forked copy of the engine's: make an Engine of its own here")
         if not self._done:
-            with self._changed:
+            with self._lock:
                 self._is_awaited = True
                 self._changed.wait_for(lambda: self._done)
                 self._is_awaited = False
@@ -152,7 +154,7 @@ class Stream:
 
         When all results were taken nothing is, though the thread may still have the instance, about to give it back.
         """
-        with self._changed:
+        with self._lock:
             self._is_stopped = True
             if self._loan is not None and self._owed:
                 self._is_doomed = True
@@ -165,7 +167,7 @@ class Stream:
         try:
             while self._wait_for_request():
                 loan = self._fleet.lend(self._function, self._pending[0].request_id)
-                with self._changed:
+                with self._lock:
                     self._loan = loan
                     is_wanted = not self._is_stopped  # it was lent to somebody who left: stop() did not know of it
                 try:
@@ -185,7 +187,7 @@ class Stream:
     def _wait_for_request(self) -> bool:
         """Wait for something to serve; False when there will be nothing more."""
         if not self._pending:
-            with self._changed:
+            with self._lock:
                 self._is_idle = True
                 self._changed.wait_for(lambda: self._pending or self._is_stopped)
                 self._is_idle = False
@@ -222,7 +224,7 @@ class Stream:
                 self._tell(loan.instance, result)
                 self._done.append(result)
             if self._is_awaited:
-                with self._changed:
+                with self._lock:
                     self._changed.notify_all()
         self._pending.extendleft(reversed(ahead.in_flight))  # not started: for the next instance
         loan.instance.close_ahead(ahead)
@@ -240,11 +242,11 @@ class Stream:
 
     def _give(self, item: Result | BaseException) -> None:
         self._done.append(item)
-        with self._changed:
+        with self._lock:
             self._changed.notify_all()
 
     def _return(self, loan: Loan, reason: str, request_id: str | None = None) -> None:
-        with self._changed:
+        with self._lock:
             self._loan = None  # before it is anybody else's: stop() kills what is lent to the stream
             if self._is_doomed and not reason:
                 # It had replied to everything. It looks healthy for a moment, and would be lent to somebody else.
