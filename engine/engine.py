@@ -134,14 +134,14 @@ class Engine:
         result = None
         while result is None:
             loan = self._fleet.lend(function, request_id)
-            invocation = Invocation(
-                loan.instance,
-                request_id,
-                is_cold=loan.is_cold,
-                billing_step_ms=self._billing_step_ms,
-                timeline=Timeline() if timeline else None,
-            )
             try:
+                invocation = Invocation(
+                    loan.instance,
+                    request_id,
+                    is_cold=loan.is_cold,
+                    billing_step_ms=self._billing_step_ms,
+                    timeline=Timeline() if timeline else None,
+                )
                 result = invocation.run(text)
             except BaseException:
                 # KeyboardInterrupt among others: an instance whose invocation has no end cannot serve another one.

@@ -112,7 +112,13 @@ class Fleet:
         pool, instance = self._idle_instance(function)
         if instance is not None:
             return Loan(pool, instance, is_cold=False)
-        return Loan(pool, self._start_instance(function, pool, request_id), is_cold=True)
+        instance = self._start_instance(function, pool)
+        try:
+            self._events.instance_started(instance, request_id)
+        except BaseException:  # an interrupt while the host's log is written
+            self._end(pool, instance, "interrupted", request_id)
+            raise
+        return Loan(pool, instance, is_cold=True)
 
     def take_back(self, loan: Loan, reason: str, request_id: str | None = None) -> None:
         """Take back what was lent: to be lent again, or to be ended because of *reason*, when there is one."""
@@ -195,9 +201,17 @@ class Fleet:
                 instance = pool.acquire()
             except PoolRetiredError:
                 continue
-            if instance is None or instance.is_usable():
-                return pool, instance
-            self._end(pool, instance, "unusable")
+            if instance is None:
+                return pool, None
+            reason = "interrupted"  # close() would wait for who never had it
+            try:
+                if instance.is_usable():
+                    reason = ""
+                    return pool, instance
+                reason = "unusable"
+            finally:
+                if reason:
+                    self._end(pool, instance, reason)
 
     def _add_pool(self, function: Function) -> Pool:
         if not isinstance(function, Function):
@@ -217,7 +231,7 @@ class Fleet:
                 raise EngineClosedError("the engine is closed") from None
             raise
 
-    def _start_instance(self, function: Function, pool: Pool, request_id: str) -> Instance:
+    def _start_instance(self, function: Function, pool: Pool) -> Instance:
         try:
             instance = self._starter.start(function, pool.staged)
         except BaseException as error:
@@ -226,7 +240,6 @@ class Fleet:
                 raise EngineClosedError("the engine is closed") from None
             raise
         pool.added(instance)
-        self._events.instance_started(instance, request_id)
         return instance
 
     def _end(self, pool: Pool, instance: Instance, reason: str, request_id: str | None = None) -> None:

@@ -36,7 +36,9 @@ from engine import (
 )
 from engine.clock import NS_PER_S
 from engine.control import Control
+from engine.events import EventLog
 from engine.instance import Instance
+from engine.invocation import Invocation
 from engine.launch import Zygote, ZygoteSpec
 from engine.payload import encode_event
 from engine.pool import Pool
@@ -65,7 +67,7 @@ ECHO = """
 # Interrupts in the middle of a start
 
 
-def interrupted(*_: object) -> Any:
+def interrupted(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
 
@@ -88,6 +90,30 @@ def test_answer_to_an_interrupted_start_is_nobodys(
 
     assert [(True, [2, *pids]), (False, [3, *pids])] == [(each.cold_start, each.value) for each in (first, second)]
     assert 1 == len(zygotes)
+
+
+@on_one_runtime
+@pytest.mark.parametrize("place", ["Instance.is_usable", "EventLog.instance_started", "Invocation.__init__"])
+def test_instance_is_not_lost_to_an_interrupt_before_its_invocation(
+    make_function: FunctionMaker, monkeypatch: pytest.MonkeyPatch, wait_until_dead: DeathWatch, place: str
+) -> None:
+    """One in 75 of those that came in a loop of warm calls: close() waited 10 s for who never had it."""
+    owner, name = place.split(".")
+    classes: dict[str, type] = {"Instance": Instance, "EventLog": EventLog, "Invocation": Invocation}
+    function = make_function(ECHO)
+    with Engine(max_instances=1) as engine:
+        pid = engine.invoke(function, 1).value[1]
+        if owner == "EventLog":
+            engine.release_idle()
+        with monkeypatch.context() as patch:
+            patch.setattr(classes[owner], name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                engine.invoke(function, 2)
+        wait_until_dead(pid)
+        pool = engine._fleet._pools[function]
+        counted = (len(pool._idle), len(pool._busy), pool._starting)
+
+        assert ((0, 0, 0), [3, True]) == (counted, [(third := engine.invoke(function, 3)).value[0], third.cold_start])
 
 
 @pytest.mark.parametrize("sent", [0, 5, 40])
