@@ -96,6 +96,7 @@ class Engine:
         self._submitting = threading.Lock()
         self._closing = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self._submit_threads: set[int] = set()
         self._fleet = Fleet(
             self.runtimes,
             self._events,
@@ -167,7 +168,12 @@ class Engine:
             if self._executor is None:
                 from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # 11 ms, and few hosts submit
 
-                self._executor = ThreadPoolExecutor(_SUBMIT_THREADS, thread_name_prefix="fgengine-submit")
+                self._executor = ThreadPoolExecutor(
+                    _SUBMIT_THREADS,
+                    "fgengine-submit",
+                    lambda noted: noted.add(threading.get_ident()),
+                    (self._submit_threads,),
+                )
             return self._executor.submit(self.invoke, function, event, request_id=request_id, timeline=timeline)
 
     def map(self, function: Function, events: Iterable[object]) -> Iterator[Result]:
@@ -217,7 +223,8 @@ class Engine:
             with self._submitting:  # who came before refuse() has made it by now
                 executor = self._executor
             if executor is not None:
-                executor.shutdown(wait=True, cancel_futures=True)
+                # From a future's done-callback it is one of these threads that closes: it cannot wait for itself.
+                executor.shutdown(wait=threading.get_ident() not in self._submit_threads, cancel_futures=True)
             self._fleet.wait_until_returned()
             self._finalizer()
 

@@ -12,14 +12,14 @@ import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from engine import Engine, EngineClosedError, Function, InvalidEventError, UnsupportedPlatformError, proc
+from engine import Engine, EngineClosedError, Function, InvalidEventError, Result, UnsupportedPlatformError, proc
 from engine.clock import NS_PER_S
 from engine.instance import Instance
 from engine.verdict import Ended
@@ -276,6 +276,25 @@ def test_close_ends_what_is_running(make_function: FunctionMaker, tmp_path: Path
 
     assert isinstance(running.exception(PATIENCE_S), EngineClosedError)
     assert not psutil.pid_exists(pid)
+
+
+def test_engine_is_closed_by_who_learns_of_a_result(make_function: FunctionMaker) -> None:
+    """A done-callback runs on the thread that invoked, which need not wait for its own end."""
+    closed: Future[list[bool]] = Future()
+
+    def close(done: Future[Result]) -> None:
+        try:
+            engine.close()
+            closed.set_result([psutil.pid_exists(done.result().value[1]), engine._finalizer.alive])
+        except BaseException as error:  # noqa: BLE001  # told to who waits
+            closed.set_exception(error)
+
+    engine = Engine()
+    engine.submit(make_function(SOURCE), None).add_done_callback(close)
+
+    assert [False, False] == closed.result(PATIENCE_S)
+    assert engine._executor is not None
+    engine._executor.shutdown()  # its thread is told to end, and may not have done so yet
 
 
 def test_forgotten_engine_leaves_nothing(make_function: FunctionMaker) -> None:
