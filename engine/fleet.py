@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import Final, NamedTuple
 
 from engine.clock import NS_PER_S, monotonic_ns, ns_from_seconds
@@ -44,6 +45,8 @@ class Loan(NamedTuple):
 class Fleet:
     """Lends instances, and ends everything when it is closed. Thread-safe. The arguments are as the engine's.
 
+    The host's log is told by the engine's EventLog for as long as somebody holds that.
+
     Attributes:
         is_closed: Whether nothing is lent any more.
     """
@@ -63,7 +66,9 @@ class Fleet:
     ) -> None:
         self.is_closed = False
         self._runtimes = runtimes
-        self._events = events
+        # The fleet is held until it is disposed of. A logger may be bound to the engine's owner: held by the fleet, it
+        # would keep that from ever being forgotten.
+        self._events = weakref.ref(events)
         self._max_instances = max_instances
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -114,7 +119,8 @@ class Fleet:
             return Loan(pool, instance, is_cold=False)
         instance = self._start_instance(function, pool)
         try:
-            self._events.instance_started(instance, request_id)
+            if (events := self._events()) is not None:
+                events.instance_started(instance, request_id)
         except BaseException:  # an interrupt while the host's log is written
             self._end(pool, instance, "interrupted", request_id)
             raise
@@ -252,4 +258,5 @@ class Fleet:
             # Also when a second KeyboardInterrupt comes: close() waits for everything that is in a pool.
             pool.remove(instance)
             instance.close()
-            self._events.instance_killed(instance, reason, request_id)
+            if (events := self._events()) is not None:
+                events.instance_killed(instance, reason, request_id)

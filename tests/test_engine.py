@@ -310,6 +310,29 @@ def test_forgotten_engine_leaves_nothing(make_function: FunctionMaker) -> None:
     assert before == set(os.listdir(tempfile.gettempdir()))
 
 
+class Owner:
+    """Has an engine whose log knows its owner."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.engine = Engine(logger=self)
+
+    def info(self, event: str, **_: Any) -> None:
+        self.told.append(event)
+
+
+def test_engine_whose_log_knows_its_owner_is_forgotten_with_that(make_function: FunctionMaker) -> None:
+    """As a log that structlog.bind() made for it does."""
+    owner = Owner()
+    pid = owner.engine.invoke(make_function(SOURCE), None).value[1]
+    told = owner.told
+    del owner
+    gc.collect()
+
+    assert not psutil.pid_exists(pid)
+    assert ["instance_started", "invocation_finished"] == told
+
+
 @pytest.mark.slow
 def test_host_that_never_closes_its_engine_ends_without_a_word(code: Path, runtime: str) -> None:
     """Nothing hangs, nothing is complained about, and nothing is left: the fixture counts processes and folders."""
