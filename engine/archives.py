@@ -15,6 +15,8 @@ import zlib
 from collections.abc import Iterable
 from typing import IO, BinaryIO, Final
 
+from engine.folders import make_folder
+
 MAX_UNPACKED_BYTES: Final = 1_500 * 1024 * 1024
 """The platform's limit for unpacked code ("Notes and Constraints")."""
 
@@ -58,7 +60,7 @@ def extract(
         with zipfile.ZipFile(file) as archive:
             folders, files = _plan(archive.infolist(), max_bytes, max_entries)
             for path in sorted(folders):  # a parent sorts before what is in it
-                os.mkdir(os.path.join(folder, path))
+                make_folder(os.path.join(folder, path), 0o755)
             for path, member in files.items():
                 with archive.open(member) as source:
                     _write(source, os.path.join(folder, path), member)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from engine.folders import make_folder
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILES_A_STEP: Final = 32  # 3 to 5 microseconds each
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own (stat(2))
@@ -24,7 +26,7 @@ class Scratch:
     def __init__(self, parent: str) -> None:
         # In the engine's own folder, so its name has to be new and no more: tempfile takes 0.1 ms for its own.
         self.path = os.path.join(parent, "tmp-" + os.urandom(8).hex())
-        os.mkdir(self.path, stat.S_IRWXU)
+        make_folder(self.path)
 
     def belongs_to(self, pid: int) -> None:
         """Say which instance it is the temporary folder of; one on the host needs not know."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from functools import partial
 from typing import BinaryIO
 
 from engine.errors import InvalidFunctionError
+from engine.folders import make_temporary_folder
 from engine.model import Function
 
 FileState = tuple[int, int, int]
@@ -125,7 +125,7 @@ class Staging:
             folder = self._folders.get(key)
             # Cleaners of temporary folders remove what was not touched for days.
             if folder is None or not os.path.isdir(folder):
-                folder = tempfile.mkdtemp(prefix="code-", dir=self._root)
+                folder = make_temporary_folder("code-", self._root)
                 try:
                     fill(file, folder)
                 except BaseException:
@@ -167,6 +167,7 @@ def _check_entries_in(code: str, function: Function) -> None:
 
 def _copy(file: BinaryIO, folder: str, path: str) -> None:
     with open(os.path.join(folder, os.path.basename(path)), "xb") as target:
+        os.fchmod(target.fileno(), 0o644)
         shutil.copyfileobj(file, target)
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from engine.cgroups.owner import sweep
 from engine.errors import UnsupportedPlatformError
+from engine.folders import make_temporary_folder
 from engine.scratch import remove_tree
 
 PREFIX: Final = "fgengine-"
@@ -45,7 +46,7 @@ class Workspace:
         with self._lock:
             home = self._homes.get(code_root)
             if home is None:
-                home = tempfile.mkdtemp(prefix="home-", dir=self.root)
+                home = make_temporary_folder("home-", self.root)
                 os.symlink(code_root, os.path.join(home, "code"))
                 os.chmod(home, _READ_ONLY)
                 self._homes[code_root] = home
@@ -55,6 +56,7 @@ class Workspace:
         """Write down in which control groups there will be some of this engine, for the engine that finds this."""
         # A full disk, or a folder that was closed meanwhile: the next engine in the same group finds them all the same.
         with suppress(OSError), open(os.path.join(self.root, _GROUPS_NAME), "wb") as note:
+            os.fchmod(note.fileno(), 0o600)
             note.write(b"\0".join(map(os.fsencode, bases)))
 
     def close(self) -> None:
@@ -76,11 +78,12 @@ def _make_locked() -> tuple[str, int]:
     lock file has no name any more then, and another folder is made.
     """
     while True:
-        root = tempfile.mkdtemp(prefix=PREFIX)
+        root = make_temporary_folder(PREFIX)
         try:
             lock_fd = os.open(os.path.join(root, _LOCK_NAME), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             continue
+        os.fchmod(lock_fd, 0o600)  # whatever the umask: another engine has to open it
         fcntl.flock(lock_fd, fcntl.LOCK_EX)
         if os.fstat(lock_fd).st_nlink:
             return root, lock_fd

@@ -65,7 +65,7 @@ def move_in(here, numbers, options):
         options: The zygote's, and ``house``: ``network``, and ``hidden``, folders that no function is to see.
     """
     wishes = options.pop("house")
-    # The host's may be 077, and root's functions are another user. Instances have it too: the usual one.
+    # The host's may be 077, and root's functions are another user.
     os.umask(0o022)
     try:
         function_id = _become_root_of_a_namespace()

@@ -66,6 +66,7 @@ def serve(here, control_fd, engine_pidfd, engine_pid, options):
     kernel.adopt_orphans()
     kernel.renounce_privileges()
     kernel.unblock_signals()
+    os.umask(0o022)  # the usual one, whatever the host's: functions make files
     _heed_signals()
     _allow_descriptors()
     randomness.forget_descriptor()

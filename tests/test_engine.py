@@ -11,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -503,6 +504,38 @@ def test_habits_of_a_host_do_not_break_the_engine(code: Path, runtime: str, habi
         """
 
     assert ["success success timeout success"] == output_of(program, code, runtime)
+
+
+MODES = """
+    import os
+
+    def handler(event, context):
+        umask = os.umask(0)
+        paths = [os.path.dirname(__file__), __file__, os.environ["TMPDIR"]]
+        return ["%o" % each for each in [umask] + [os.stat(path).st_mode & 0o777 for path in paths]]
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "archive"])
+def test_umask_of_the_host_is_not_the_engines(tmp_path: Path, runtime: str, kind: str) -> None:
+    """What the engine makes can be used by its owner, and a function has the usual umask: root would not notice."""
+    code = tmp_path / ("index.py" if kind == "file" else "code.zip")
+    if kind == "file":
+        code.write_text(textwrap.dedent(MODES), encoding="utf-8")
+    else:
+        with zipfile.ZipFile(code, "w") as archive:
+            archive.writestr("src/index.py", textwrap.dedent(MODES))
+    program = """
+        os.umask(0o777)
+        with Engine() as engine:
+            handler = "index.handler" if code.endswith(".py") else "src/index.handler"
+            result = engine.invoke(dataclasses.replace(function, handler=handler), None)
+            lock = os.stat(os.path.join(engine._fleet._workspace.root, "lock")).st_mode & 0o777
+        tell(*result.value, "%o" % lock)
+        """
+
+    folder, file = ("700", "644") if kind == "file" else ("755", "600")
+    assert [f"22 {folder} {file} 700 600"] == output_of(program, code, runtime)
 
 
 def test_engine_closed_while_a_function_is_staged_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

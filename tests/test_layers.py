@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     "errors model",
     "protocol lifecycle clock billing logring names payload platform result timeline verdict",
-    "archives cgroups channel control faults memory places probe proc readiness scratch workspace",
+    "archives cgroups channel control faults folders memory places probe proc readiness scratch workspace",
     "isolation launch runtimes staging",
     "supervisor guard enforcement outcome zygotes janitor",
     "ahead blank instance",

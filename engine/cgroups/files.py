@@ -19,6 +19,7 @@ import signal
 from contextlib import ExitStack, suppress
 
 from engine.clock import monotonic_ns
+from engine.folders import make_folder
 from engine.readiness import is_ready
 
 MAX_KILL_ROUNDS = 200
@@ -66,7 +67,7 @@ def make(group: str) -> None:
     Raises:
         OSError: The kernel refused.
     """
-    os.mkdir(group, 0o755)
+    make_folder(group, 0o755)
 
 
 def members(*groups: str) -> frozenset[int]:
