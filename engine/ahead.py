@@ -155,21 +155,20 @@ class Ahead:
         """Return the verdicts on what ended since the last look, and let the time of the next one begin."""
         self._channel.read_pending_output()  # written before the replies were
         ended, marked_bytes = self._guard.judge(Ended.REPLIED)
-        peak_bytes = max(marked_bytes, self._earlier_peak_bytes)
-        bound_bytes = min(peak_bytes, self._guard.limits.memory_bytes)
+        within_bytes = min(marked_bytes, self._guard.limits.memory_bytes)
         claims = [frame.claimed_ns for _, frame in replied]
         spans = shares(monotonic_ns() - self._free_at_ns, claims)
         culprit = -1 if ended is Ended.REPLIED else claims.index(max(claims))
         finished = []
         for at, (request, frame) in enumerate(replied):
             if at == culprit:
-                verdict = Verdict(ended, spans[at], peak_bytes)
+                verdict = Verdict(ended, spans[at], max(marked_bytes, self._earlier_peak_bytes))
             else:
-                verdict = Verdict(Ended.REPLIED, spans[at], bound_bytes, frame)
+                verdict = Verdict(Ended.REPLIED, spans[at], max(within_bytes, self._earlier_peak_bytes), frame)
             finished.append(Finished(request, verdict, self._log.take_until(protocol.end_of_log(request.token))))
         self._is_first = False
         if self.in_flight:
-            self._earlier_peak_bytes = min(marked_bytes, self._guard.limits.memory_bytes)
+            self._earlier_peak_bytes = within_bytes
             self._begin()
         return finished
 

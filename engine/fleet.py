@@ -96,6 +96,10 @@ class Fleet:
         """Raise EngineClosedError when the engine was closed, or this is a forked copy of its process."""
         if self.is_closed:
             raise EngineClosedError("the engine is closed")
+        self.check_process()
+
+    def check_process(self) -> None:
+        """Raise EngineClosedError when this is a forked copy of the engine's process."""
         if self.is_copy():
             raise EngineClosedError("this process is a forked copy of the engine's: make an Engine of its own here")
 
@@ -209,17 +213,14 @@ class Fleet:
                 instance = pool.acquire()
             except PoolRetiredError:
                 continue
-            if instance is None:
-                return pool, None
-            reason = "interrupted"  # close() would wait for who never had it
             try:
-                if instance.is_usable():
-                    reason = ""
+                if instance is None or instance.is_usable():
                     return pool, instance
-                reason = "unusable"
-            finally:
-                if reason:
-                    self._end(pool, instance, reason)
+            except BaseException:  # an interrupt: close() would wait for who never had it
+                if instance is not None:
+                    self._end(pool, instance, "interrupted")
+                raise
+            self._end(pool, instance, "unusable")
 
     def _add_pool(self, function: Function) -> Pool:
         if not isinstance(function, Function):

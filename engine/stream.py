@@ -16,7 +16,6 @@ was lost takes with it the invocation that ran; what was written behind that one
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -25,7 +24,6 @@ from typing import Final
 
 from engine.ahead import Ahead, Request, new_requests
 from engine.clock import NS_PER_S
-from engine.errors import EngineClosedError
 from engine.fleet import Fleet, Loan
 from engine.instance import Instance
 from engine.invocation import Invocation
@@ -65,7 +63,6 @@ class Stream:
         self._function = function
         self._tell = tell
         self._billing_step_ms = billing_step_ms
-        self._pid = os.getpid()
         self._pending: deque[Request] = deque()
         self._done: deque[Result | BaseException] = deque()
         # Reentrant: the garbage collector may close a forgotten iteration on any thread, on the stream's own as well.
@@ -90,7 +87,7 @@ class Stream:
         try:
             yield from self._results(iter(events), thread)
         finally:
-            if os.getpid() == self._pid and thread.ident is not None:
+            if not self._fleet.is_copy() and thread.ident is not None:
                 self._stop()
                 # The garbage collector may have come here: on the thread itself, or on one whose lock that waits for.
                 if thread is not threading.current_thread():
@@ -136,8 +133,7 @@ class Stream:
                 self._changed.notify_all()
 
     def _take(self) -> Result:
-        if os.getpid() != self._pid:
-            raise EngineClosedError("this process is a forked copy of the engine's: make an Engine of its own here")
+        self._fleet.check_process()
         if not self._done:
             with self._lock:
                 self._is_awaited = True
