@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox import barred, bpf
-from tests.sandbox.filters import ALLOWED, AUDIT_NAMES, REFUSED, UNKNOWN, assert_kernel_takes, assert_only_for, verdict
+from tests.sandbox.filters import (
+    ALLOWED,
+    AUDIT_NAMES,
+    REFUSED,
+    TOLD,
+    UNKNOWN,
+    assert_kernel_takes,
+    assert_only_for,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Trial
@@ -104,28 +113,7 @@ def test_unknown_machine_has_no_filter() -> None:
 
 
 BARRING = """
-    import errno, os
     from sandbox import barred, bpf, kernel, shield
-
-    def told(act, prepare):
-        # What is raised in a process of its own where *prepare* was called before.
-        reading, writing = os.pipe()
-        if os.fork() == 0:
-            try:
-                prepare()
-                act()
-                os.write(writing, b"done")
-            except OSError as error:
-                words = "%s %s" % (getattr(error, "what", "-"), errno.errorcode[error.errno])
-                os.write(writing, words.encode("ascii"))
-            finally:
-                os._exit(0)
-        os.close(writing)
-        try:
-            return os.read(reading, 100).decode("ascii")
-        finally:
-            os.close(reading)
-            os.wait()
 
     SECCOMP = bpf.number((317, 277), bpf.machine())
 
@@ -149,7 +137,8 @@ BARRING = """
 def test_filter_that_cannot_be_installed_is_an_error_in_a_container_alone(trial: Trial) -> None:
     """There it is a wall and told by its name; the shield is one of two, and goes without where there is none."""
     trial(
-        BARRING
+        TOLD
+        + BARRING
         + """
     assert "done" == told(barred.bar, kernel.renounce_privileges)
     for number in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
