@@ -239,7 +239,7 @@ class Guard:
             yield Ended.NOT_BEGUN
         used = self._meter.sample([])
         # Its peak as well: who was over the limit for a moment, then waits for half an hour, is not let wait.
-        if max(used, self._meter.highest_bytes()) > self.limits.memory_bytes or self._kernel_has_killed():
+        if self._meter.peak_bytes() > self.limits.memory_bytes or self._kernel_has_killed():
             self._over_bytes = used
             yield Ended.OUT_OF_MEMORY
         tree = proc.Tree()

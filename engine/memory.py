@@ -134,15 +134,9 @@ class MemoryMeter:
             marked = self._marked_bytes()
         if marked is not None:
             self._last_peak_bytes = marked
-            return max(marked, self._sampled_peak_bytes)
+            self._sampled_peak_bytes = max(self._sampled_peak_bytes, marked)
         # A zombie has no VmHWM.
         return self._sampled_peak_bytes or self._last_peak_bytes
-
-    def highest_bytes(self) -> int:
-        """Return the peak of the instance alone since start(), and remember it; 0 when it is gone."""
-        marked = self._marked_bytes() or 0
-        self._sampled_peak_bytes = max(self._sampled_peak_bytes, marked)
-        return marked
 
     def short_peak_bytes(self) -> int:
         """Return the same for a short invocation without samples, at half the price where nothing grew or shrank."""
@@ -242,11 +236,16 @@ def _resident_bytes(statm: int) -> int:
 def _anonymous_bytes(pid: int) -> int:
     """Return what *pid* has resident that is of no file, by its short file; 0 when it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as statm:
-            _, resident, of_files = statm.read().split()[:3]
+        return _read_statm(f"/proc/{pid}").anonymous
     except (OSError, ValueError):
         return 0
-    return (int(resident) - int(of_files)) * _PAGE_BYTES
+
+
+def _read_statm(folder: str) -> _Rollup:
+    """Return what the short file of a process tells: nothing of shares, so what is shared counts in full."""
+    with open(f"{folder}/statm", "rb") as statm:
+        _, resident, of_files = (int(pages) * _PAGE_BYTES for pages in statm.read().split()[:3])
+    return _Rollup(rss=resident, pss=resident, private=resident, anonymous=resident - of_files)
 
 
 def _rollup(pid: int) -> _Rollup:
@@ -280,10 +279,7 @@ def _read_rollup(folder: str) -> _Rollup:
                 elif line.startswith(b"Anonymous:"):
                     found.anonymous = int(line.split()[1]) * 1024
     except PermissionError:
-        with open(f"{folder}/statm", "rb") as statm:
-            _, resident, of_files = statm.read().split()[:3]
-        found.rss = found.pss = found.private = int(resident) * _PAGE_BYTES
-        found.anonymous = found.rss - int(of_files) * _PAGE_BYTES
+        found = _read_statm(folder)
         if found.rss == 0:
             raise ProcessLookupError(folder) from None
     return found

@@ -79,9 +79,6 @@ class FakeInstance:
     def peak_bytes(self) -> int:
         return self.peak
 
-    def highest_bytes(self) -> int:
-        return self.peak
-
     def short_peak_bytes(self) -> int:
         return self.peak
 
